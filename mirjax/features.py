@@ -1,0 +1,224 @@
+"""Features: averages of a network's maps, with given weights or with random ones over many seeds.
+
+Arrays: audio `[B, N]` → features `[B, D]`, for S seeds `[S, B, D]`. Maps never leave the compiled function.
+
+Every clip is computed by one program of fixed shape: one clip at a time on a CPU, where that is fastest, and blocks of
+eight elsewhere, the last one filled up; several devices share the blocks. So the numbers do not depend on the batch, the
+order or the number of clips or seeds (on an accelerator they may depend on the device, within 1e-5).
+
+Source: Pons & Serra (2019): features are averages over all positions of the selected maps.
+Names: `initialise`, `extract`, `random_features`, `feature_names`, `feature_moments`, `mfcc_features`,
+`num_parameters`, `gigaflops`, `num_features`.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from mirjax.models import layers
+from mirjax.signal import mel
+
+# MFCC clips keep their own lengths; rounding those up to few sizes keeps compilations few, and padding is invisible.
+_MFCC_GRID = 4
+
+
+def _spec(model, num_samples):
+    return jax.ShapeDtypeStruct((1, *model.representation.shape(num_samples)), jnp.result_type(float))
+
+
+def initialise(model, key: jax.Array, num_samples: int = 350_000):
+    """Random variables of a model, without running it.
+
+    Args:
+      model: a `taggers.Network`.
+      key: PRNG key.
+      num_samples: samples of a clip (weights do not depend on it for these networks).
+
+    Returns:
+      A tree of variables, kernels canonical `(k…, in, out)`.
+    """
+    variables = model.lazy_init(key, _spec(model, num_samples), method="embed", mutable=["params"])
+    return {"params": variables["params"]}
+
+
+@functools.lru_cache(maxsize=256)
+def _trace(model, num_samples):
+    """Shapes of variables and of features by layer, and multiply-adds, without computing anything."""
+
+    def run(key, x):
+        variables = {"params": model.init(key, x, method="embed")["params"]}
+        return variables, _features(model, variables, x)
+
+    with layers.count_multiply_adds() as counted:
+        variables, averages = jax.eval_shape(run, jax.random.key(0), _spec(model, num_samples))
+    return variables, averages, sum(counted) // 2  # `init` and `apply` each trace the network once
+
+
+def num_parameters(model, num_samples: int = 350_000) -> int:
+    """Number of weights and biases."""
+    variables, _, _ = _trace(model, num_samples)
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables))
+
+
+def num_features(model, num_samples: int = 350_000) -> int:
+    """Length of the feature vector."""
+    return sum(leaf.shape[-1] for leaf in _trace(model, num_samples)[1].values())
+
+
+def gigaflops(model, num_samples: int = 350_000) -> float:
+    """Arithmetic of the network's convolutions per clip, a multiply-add counting two, in units of 1e9."""
+    return 2e-9 * _trace(model, num_samples)[2]
+
+
+def feature_names(model, num_samples: int = 350_000) -> tuple[str, ...]:
+    """`layer/channel` of every feature, in order."""
+    averages = _trace(model, num_samples)[1]
+    return tuple(f"{layer}/{i}" for layer, leaf in averages.items() for i in range(leaf.shape[-1]))
+
+
+def _features(model, variables, x):
+    """Averages by layer, in the model's order."""
+    _, state = model.apply(variables, x, method="embed", mutable=["features"])
+    found = {}
+    for path, value in jax.tree_util.tree_leaves_with_path(state["features"]):
+        found[path[-1].key] = value
+    return {name: found[name] for name in model.feature_layers}
+
+
+def _block_size() -> int:
+    return 1 if jax.default_backend() == "cpu" else 8
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(model, num_devices):
+    """The two programs of a model: its representation, and its features from there."""
+    mesh = jax.make_mesh((num_devices,), ("clip",), axis_types=(AxisType.Auto,))
+    clips, whole = NamedSharding(mesh, PartitionSpec("clip")), NamedSharding(mesh, PartitionSpec())
+
+    def sharded(function, num_whole):
+        specs = (PartitionSpec("clip"),) + (PartitionSpec(),) * num_whole
+        mapped = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=PartitionSpec("clip"), check_vma=False)
+        return jax.jit(mapped)
+
+    def embed(x, variables, shift, scale):
+        averages = _features(model, variables, (x - shift) * scale)
+        return jnp.concatenate(list(averages.values()), axis=-1)
+
+    return sharded(model.representation, 0), sharded(embed, 3), clips, whole
+
+
+def _as_blocks(audio, size):
+    """Blocks f32[size, N] of clips, the last one filled up with zeros, and the number of real clips in each."""
+    pending = []
+    for clip in audio:
+        pending.append(np.asarray(clip, jnp.result_type(float)))
+        if len(pending) == size:
+            yield np.stack(pending), size
+            pending = []
+    if pending:
+        filled = np.zeros((size, len(pending[0])), pending[0].dtype)
+        filled[: len(pending)] = pending
+        yield filled, len(pending)
+
+
+def _features_of(model, trees, audio, moments):
+    mean, deviation = moments
+    if not deviation > 0:
+        raise ValueError(f"moments={moments}: the deviation must be positive; a constant input cannot be standardised")
+    num_devices = jax.device_count() if jax.process_count() == 1 else 1
+    represent, embed, clips, whole = _compiled(model, num_devices)
+    dtype = jnp.result_type(float)
+    shift, scale, *trees = jax.device_put((np.asarray(mean, dtype), np.asarray(1 / deviation, dtype), *trees), whole)
+    rows = []
+    for block, real in _as_blocks(audio, num_devices * _block_size()):
+        x = represent(jax.device_put(block, clips))
+        rows.append(np.stack([np.asarray(embed(x, tree, shift, scale))[:real] for tree in trees]))
+    if not rows:
+        raise ValueError("audio holds no clips; give at least one")
+    return np.concatenate(rows, axis=1)
+
+
+def extract(model, variables, audio, *, moments: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
+    """Features of clips under given weights.
+
+    Args:
+      model: a `taggers.Network`.
+      variables: its variables, as `initialise` gives them.
+      audio: f32[B, N], or any iterable of clips f32[N] of one length.
+      moments: mean and deviation by which the representation is standardised; (0, 1) leaves it as it is.
+
+    Returns:
+      f32[B, D].
+
+    Raises:
+      ValueError: no clips, a clip too short for the network, or a deviation that is not positive.
+    """
+    return _features_of(model, [variables], audio, moments)[0]
+
+
+def random_features(model, keys: jax.Array, audio, *, moments: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
+    """Features of clips under random weights, for many seeds at once.
+
+    The representation of a clip is computed once for all seeds; memory holds the seeds' weights, one block of clips
+    and their maps.
+
+    Args:
+      model: a `taggers.Network`.
+      keys: PRNG keys [S].
+      audio: f32[B, N], or any iterable of clips f32[N] of one length.
+      moments: mean and deviation by which the representation is standardised; (0, 1) leaves it as it is.
+
+    Returns:
+      f32[S, B, D]; row s equals `extract(model, initialise(model, keys[s]), audio)`.
+
+    Raises:
+      ValueError: as `extract`.
+    """
+    return _features_of(model, [initialise(model, key) for key in keys], audio, moments)
+
+
+def representation_sums(model, audio) -> list[tuple[int, float, float]]:
+    """Count, sum and sum of squares of every clip's representation, in float64."""
+    num_devices = jax.device_count() if jax.process_count() == 1 else 1
+    represent, _, clips, _ = _compiled(model, num_devices)
+    sums = []
+    for block, real in _as_blocks(audio, num_devices * _block_size()):
+        for values in np.asarray(represent(jax.device_put(block, clips)), np.float64)[:real]:
+            sums.append((values.size, float(values.sum()), float((values**2).sum())))
+    return sums
+
+
+def moments(sums) -> tuple[float, float]:
+    """Mean and population deviation of all values, from `representation_sums` of any clips in any order."""
+    count = sum(size for size, _, _ in sums)
+    mean = math.fsum(total for _, total, _ in sums) / count
+    return mean, math.sqrt(max(0.0, math.fsum(squares for _, _, squares in sums) / count - mean**2))
+
+
+@functools.lru_cache
+def _compiled_mfcc(sample_rate):
+    return jax.jit(lambda audio, length: mel.mfcc_statistics(audio, sample_rate=sample_rate, length=length))
+
+
+def mfcc_features(audio, *, sample_rate: int) -> np.ndarray:
+    """The MFCC baseline of clips of any length.
+
+    Args:
+      audio: iterable of clips f32[N]; clips under 2,048 samples are padded with zeros to that.
+      sample_rate: hertz.
+
+    Returns:
+      f32[B, 120].
+    """
+    rows = []
+    for clip in audio:
+        length = max(len(clip), 2048)
+        grid = 2 ** max(0, math.ceil(math.log2(length)) - _MFCC_GRID)
+        padded = np.zeros(-(-length // grid) * grid, jnp.result_type(float))
+        padded[: len(clip)] = clip
+        rows.append(np.asarray(_compiled_mfcc(sample_rate)(padded, length)))
+    return np.stack(rows)

@@ -1,0 +1,207 @@
+"""Front-ends: the part of a network that meets the signal.
+
+Arrays: spectrograms `[B, T, F]` or waveforms `[B, N]` in, maps `[B, T', C]` (`VGG`: `[B, T', F', C]`) out. Shapes of
+kernels are (time × frequency). Every front-end exposes its layers' maps by name (`layers.expose`) and lists the names
+in `feature_layers`, in the order in which their averages make the feature vector.
+Source: Pons & Serra, "Randomly weighted CNNs for (music) audio classification", ICASSP 2019; ARCHITECTURES §5.2.
+Names: `VGG`, `Vertical`, `Timbral`, `Temporal`, `Parallel`, `SampleLevel`, `FrameLevel`.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mirjax.models import layers
+
+
+def _require(steps: int, least: int, what: str, unit: str) -> None:
+    if steps < least:
+        raise ValueError(
+            f"{what} needs at least {least} {unit} and got {steps}; raise `seconds` or leave this network out"
+        )
+
+
+class VGG(nn.Module):
+    """Five blocks of 3×3 convolution, ELU and max-pooling.
+
+    A spectrogram of fewer than 1376 frames is repeated in time up to 1376, so that five poolings leave one position.
+
+    Attributes:
+      n: filters of every layer.
+    """
+
+    n: int
+
+    pools = ((4, 2), (4, 3), (5, 2), (4, 2), (4, 4))
+    num_frames = 1376
+    feature_layers = tuple(f"pool{i}" for i in range(1, 6))
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """Spectrogram f32[B, T, 96] → map f32[B, T', 1, n]; T' = 1 for 1376 frames."""
+        if x.shape[1] < self.num_frames:
+            x = jnp.tile(x, (1, -(-self.num_frames // x.shape[1]), 1))[:, : self.num_frames]
+        x = x[..., None]
+        for i, pool in enumerate(self.pools, start=1):
+            kernel, bias = layers.Weights((3, 3, x.shape[-1], self.n), name=f"conv{i}")()
+            x = nn.elu(layers.conv2d_max(x, kernel, bias, pool=pool))
+            layers.expose(self, f"pool{i}", x)
+        return x
+
+
+class Vertical(nn.Module):
+    """One layer of filters 7 frames long and `height` bands tall, ReLU, maximum over the frequency positions.
+
+    Attributes:
+      n: filters.
+      height: bands a filter covers: 96 (all of them, "7×96") or 86 ("7×86", pooled over its 11 positions).
+    """
+
+    n: int
+    height: int
+
+    feature_layers = ("pool",)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """Spectrogram f32[B, T, F] → map f32[B, T − 6, n]."""
+        _require(x.shape[1], 7, f"a 7×{self.height} filter", "frames")
+        kernel, bias = layers.Weights((7, self.height, 1, self.n), name="conv")()
+        x = nn.relu(layers.vertical_max(x, kernel, bias, same_time=False))
+        layers.expose(self, "pool", x)
+        return x
+
+
+class Timbral(nn.Module):
+    """Vertical filters of six shapes, each pooled over frequency so that a timbre counts at any pitch.
+
+    Attributes:
+      n: filters of the longest shapes; 14 n maps in all.
+    """
+
+    n: int
+
+    shapes = ((7, 86, 1), (3, 86, 2), (1, 86, 4), (7, 38, 1), (3, 38, 2), (1, 38, 4))
+    feature_layers = tuple(f"timbral_{frames}x{bands}" for frames, bands, _ in shapes)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """Spectrogram f32[B, T, F ≥ 86] → map f32[B, T, 14 n]."""
+        maps = []
+        for name, (frames, bands, factor) in zip(self.feature_layers, self.shapes, strict=True):
+            kernel, bias = layers.Weights((frames, bands, 1, factor * self.n), name=f"conv_{name}")()
+            maps.append(nn.relu(layers.vertical_max(x, kernel, bias, same_time=True)))
+            layers.expose(self, name, maps[-1])
+        return jnp.concatenate(maps, axis=-1)
+
+
+class Temporal(nn.Module):
+    """Long 1-D filters on the mean over frequency: rhythm without timbre.
+
+    Attributes:
+      n: width; the four lengths have n − r, 2n − r, 4n − r, 8n − r filters with r = n // 4, which is 14 n in all when 4
+        divides n.
+      lengths: filter lengths in frames, longest first.
+    """
+
+    n: int
+    lengths: tuple[int, ...] = (165, 128, 64, 32)
+
+    @property
+    def feature_layers(self) -> tuple[str, ...]:
+        """Names of the maps that are averaged, in order."""
+        return tuple(f"temporal_{length}" for length in self.lengths)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """Spectrogram f32[B, T, F] → map f32[B, T, 14 n]."""
+        x = x.mean(axis=2)[..., None]
+        maps = []
+        for i, (name, length) in enumerate(zip(self.feature_layers, self.lengths, strict=True)):
+            kernel, bias = layers.Weights((length, 1, self.n * 2**i - self.n // 4), name=f"conv_{name}")()
+            maps.append(nn.relu(layers.conv1d(x, kernel, bias, same=True)))
+            layers.expose(self, name, maps[-1])
+        return jnp.concatenate(maps, axis=-1)
+
+
+class Parallel(nn.Module):
+    """Front-ends side by side on the same input, their maps concatenated.
+
+    Attributes:
+      branches: front-ends whose maps have the same number of steps.
+    """
+
+    branches: tuple[nn.Module, ...]
+
+    @property
+    def feature_layers(self) -> tuple[str, ...]:
+        """Names of the maps that are averaged, in order."""
+        return tuple(name for branch in self.branches for name in branch.feature_layers)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """Input of the branches → map f32[B, T, sum of their C]."""
+        return jnp.concatenate([branch(x, train=train) for branch in self.branches], axis=-1)
+
+
+class SampleLevel(nn.Module):
+    """Seven layers of filters three samples long: the waveform without a frame in sight.
+
+    Attributes:
+      n: filters of every layer.
+    """
+
+    n: int
+
+    feature_layers = ("conv1", *(f"pool{i}" for i in range(2, 8)))
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """Waveform f32[B, N] → map f32[B, N // 3⁷, n]."""
+        _require(x.shape[1], 3**7, "a sample-level network", "samples")
+        weights = [layers.Weights((3, 1 if i == 0 else self.n, self.n), name=f"stack{i + 1}")() for i in range(7)]
+        if self.is_mutable_collection("maps"):
+            first = nn.relu(layers.strided_conv(x, *weights[0], stride=3))
+            layers.expose(self, "conv1", first)
+            x = layers.conv1d_max(first, *weights[1], pool=3)
+        else:
+            mean, x = layers.sample_stacks(x, weights[0], weights[1], pool=3)
+            layers.expose(self, "conv1", mean, mean=mean)
+        x = nn.relu(x)
+        layers.expose(self, "pool2", x)
+        for i, (kernel, bias) in enumerate(weights[2:], start=3):
+            x = nn.relu(layers.conv1d_max(x, kernel, bias, pool=3))
+            layers.expose(self, f"pool{i}", x)
+        return x
+
+
+class FrameLevel(nn.Module):
+    """Strided filters as long as a spectrogram's frames, of one or several lengths.
+
+    Attributes:
+      n: filters of each length.
+      lengths: filter lengths in samples.
+      same: zeros at both ends so that all lengths give the same number of steps.
+    """
+
+    n: int
+    lengths: tuple[int, ...] = (512,)
+    same: bool = False
+
+    stride = 32
+
+    @property
+    def feature_layers(self) -> tuple[str, ...]:
+        """Names of the maps that are averaged, in order."""
+        return tuple(f"frame_{length}" for length in self.lengths)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """Waveform f32[B, N] → map f32[B, T', n · lengths], T' about N / 32."""
+        _require(x.shape[1], 736, "a frame-level network", "samples")
+        maps = []
+        for name, length in zip(self.feature_layers, self.lengths, strict=True):
+            kernel, bias = layers.Weights((length, 1, self.n), name=f"conv_{name}")()
+            maps.append(nn.relu(layers.strided_conv(x, kernel, bias, stride=self.stride, same=self.same)))
+            layers.expose(self, name, maps[-1])
+        return maps[0] if len(maps) == 1 else jnp.concatenate(maps, axis=-1)

@@ -1,0 +1,353 @@
+"""Convolutions in the forms that are fast, behind weights in the canonical layout.
+
+Arrays: maps `[B, T, C]` or `[B, T, F, C]`; kernels `(k…, in, out)` whatever form the computation takes; kernels are
+written (time × frequency). All products run at `Precision.HIGHEST`, so CPU, GPU and TPU agree.
+
+Three rewritings, all exact, decide the speed on a CPU: pooling comes before the (monotone) activation, so that XLA
+fuses convolution and pooling and the unpooled map never exists; a kernel as tall as its input is a 1-D convolution
+with the bands as channels; and a layer of few filters computes several frequency shifts at once as extra outputs.
+Long maps are computed in blocks of time inside one loop, because buffers above some megabytes are paid for in
+page faults. `benchmarks/random_features.py` measures them.
+
+Names: `Weights`, `he_truncated`, `conv1d`, `conv1d_max`, `conv2d_max`, `vertical_max`, `strided_conv`, `expose`,
+`count_multiply_adds`.
+"""
+
+import contextlib
+import contextvars
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import lax
+
+_HIGHEST = lax.Precision.HIGHEST
+_BLOCK_BYTES = 4 << 20
+_DRAW_BLOCK = 1 << 14
+_TRUNCATED_STD = 0.87962566103423978  # standard deviation of N(0, 1) truncated at ±2
+
+_multiply_adds: contextvars.ContextVar[list | None] = contextvars.ContextVar("multiply_adds", default=None)
+
+
+@contextlib.contextmanager
+def count_multiply_adds():
+    """Collect, while a network is traced, the multiply-adds of its convolutions as the literature defines them.
+
+    Yields a list of integers, one per convolution and trace; the surplus work of the fast forms is not counted.
+    """
+    token = _multiply_adds.set([])
+    try:
+        yield _multiply_adds.get()
+    finally:
+        _multiply_adds.reset(token)
+
+
+def _tally(num_positions: int, kernel: jax.Array) -> None:
+    if (counted := _multiply_adds.get()) is not None:
+        counted.append(num_positions * math.prod(kernel.shape))
+
+
+@functools.partial(jax.jit, static_argnames=("num_blocks", "dtype"))
+def _draw_blocks(key, *, num_blocks, dtype):
+    draw = functools.partial(jax.random.truncated_normal, lower=-2, upper=2, shape=(_DRAW_BLOCK,), dtype=dtype)
+    return lax.map(draw, jax.random.split(key, num_blocks)).ravel()
+
+
+def he_truncated(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """He-normal weights truncated at two standard deviations, fan-in scaled: f32[*shape].
+
+    The distribution of `variance_scaling(2, "fan_in", "truncated_normal")`, drawn in blocks of one size so that all
+    layers of all networks share one compiled sampler.
+    """
+    size, fan_in = math.prod(shape), math.prod(shape[:-1])
+    draws = _draw_blocks(key, num_blocks=-(-size // _DRAW_BLOCK), dtype=jnp.result_type(float))
+    if not isinstance(draws, jax.core.Tracer):
+        draws = np.asarray(draws)  # the same arithmetic, without a compilation for every shape
+    return jnp.asarray(draws[:size].reshape(shape) * draws.dtype.type(math.sqrt(2 / fan_in) / _TRUNCATED_STD))
+
+
+class Weights(nn.Module):
+    """Kernel of the given canonical shape `(k…, in, out)` and a bias of zeros."""
+
+    shape: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self) -> tuple[jax.Array, jax.Array]:
+        """Returns (kernel f32[*shape], bias f32[out])."""
+        kernel = self.param("kernel", he_truncated, self.shape)
+        bias = self.param("bias", lambda key, shape: jnp.zeros(shape), self.shape[-1:])
+        return kernel, bias
+
+
+def expose(module: nn.Module, name: str, values: jax.Array, *, mean: jax.Array | None = None) -> None:
+    """Offer a layer's map by name.
+
+    The map goes to the collection `maps` and its average over all positions to `features`; each is kept only when the
+    caller makes that collection mutable.
+
+    Args:
+      module: the module that owns the map.
+      name: the map's name.
+      values: f32[B, T', C] or f32[B, T', F', C].
+      mean: f32[B, C] when the average is already known or is not the plain one.
+    """
+
+    def last(_, new):
+        return new
+
+    def nothing():
+        return None
+
+    module.sow("maps", name, values, reduce_fn=last, init_fn=nothing)
+    if module.is_mutable_collection("features"):
+        averages = values.mean(axis=tuple(range(1, values.ndim - 1))) if mean is None else mean
+        module.sow("features", name, averages, reduce_fn=last, init_fn=nothing)
+
+
+def _same_padding(kernel_size: int) -> tuple[int, int]:
+    return ((kernel_size - 1) // 2, kernel_size // 2)
+
+
+def pad_time(x: jax.Array, before: int, after: int) -> jax.Array:
+    """Zeros before and after the time axis of [B, T, …]."""
+    return jnp.pad(x, ((0, 0), (before, after)) + ((0, 0),) * (x.ndim - 2))
+
+
+def in_time_blocks(function, x: jax.Array, *, num_steps: int, stride: int, reach: int, step_bytes: int):
+    """Compute `num_steps` output steps in blocks, each from the inputs it reaches.
+
+    Args:
+      function: f32[B, (b − 1)·stride + reach, …] → f32[B, b, C].
+      x: f32[B, T, …], T ≥ (num_steps − 1)·stride + reach.
+      num_steps: output steps.
+      stride: input steps between two output steps.
+      reach: input steps of one output step.
+      step_bytes: memory of one output step's intermediate values, for the size of a block.
+
+    Returns:
+      f32[B, num_steps, C].
+    """
+    block = max(16, _BLOCK_BYTES // max(1, step_bytes))
+    if num_steps <= block:
+        return function(x[:, : (num_steps - 1) * stride + reach])
+    blocks = -(-num_steps // block)
+    span = (block - 1) * stride + reach
+    x = pad_time(x, 0, max(0, (blocks - 1) * block * stride + span - x.shape[1]))
+    starts = jnp.arange(blocks) * (block * stride)
+    parts = lax.map(lambda start: function(lax.dynamic_slice_in_dim(x, start, span, axis=1)), starts)
+    joined = jnp.moveaxis(parts, 0, 1)
+    return joined.reshape(x.shape[0], blocks * block, *parts.shape[3:])[:, :num_steps]
+
+
+def _convolve1d(x, kernel, stride=1):
+    return lax.conv_general_dilated(
+        x, kernel, (stride,), "VALID", dimension_numbers=("NWC", "WIO", "NWC"), precision=_HIGHEST
+    )
+
+
+def conv1d(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, same: bool = False) -> jax.Array:
+    """1-D convolution over time, stride 1: f32[B, T, C] → f32[B, T', n]; kernel (k, C, n).
+
+    A single input channel is multiplied as a matrix of shifted copies, which beats a convolution with one channel.
+    """
+    size, channels, num_filters = kernel.shape
+    if same:
+        x = pad_time(x, *_same_padding(size))
+    num_steps = x.shape[1] - size + 1
+    _tally(num_steps, kernel)
+
+    def convolve(part):
+        if channels > 1:
+            return _convolve1d(part, kernel)
+        steps = part.shape[1] - size + 1
+        shifted = jax.vmap(lambda i: lax.dynamic_slice_in_dim(part[..., 0], i, steps, axis=1), out_axes=-1)
+        return jnp.matmul(shifted(jnp.arange(size)), kernel[:, 0], precision=_HIGHEST)
+
+    step_bytes = 4 * x.shape[0] * max(num_filters, size if channels == 1 else 0)
+    return in_time_blocks(convolve, x, num_steps=num_steps, stride=1, reach=size, step_bytes=step_bytes) + bias
+
+
+def strided_conv(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, stride: int, same: bool = False) -> jax.Array:
+    """Strided convolution of a waveform: f32[B, N] → f32[B, T', n]; kernel (k, 1, n).
+
+    With a stride that divides the kernel length the samples of one stride become channels, so that neighbouring frames
+    share their multiplications' inputs. `same` pads as TensorFlow and JAX do.
+    """
+    size, _, num_filters = kernel.shape
+    num_samples = x.shape[1]
+    if same:
+        num_steps = -(-num_samples // stride)
+        surplus = max((num_steps - 1) * stride + size - num_samples, 0)
+        x = pad_time(x, surplus // 2, surplus - surplus // 2)
+    else:
+        num_steps = (num_samples - size) // stride + 1
+    _tally(num_steps, kernel)
+    used = (num_steps - 1) * stride + size
+    x = x[:, :used].reshape(x.shape[0], used // stride, stride)
+    blocked = kernel.reshape(size // stride, stride, num_filters)
+    step_bytes = 4 * x.shape[0] * num_filters
+    return (
+        in_time_blocks(
+            lambda part: _convolve1d(part, blocked),
+            x,
+            num_steps=num_steps,
+            stride=1,
+            reach=size // stride,
+            step_bytes=step_bytes,
+        )
+        + bias
+    )
+
+
+def conv1d_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, pool: int) -> jax.Array:
+    """`same` 1-D convolution, then max-pooling over `pool` steps: f32[B, T, C] → f32[B, T // pool, n].
+
+    The activation, monotone, is the caller's and comes after. Few filters: the outputs of one pooling window are
+    computed together from the inputs they share.
+    """
+    size, channels, num_filters = kernel.shape
+    _tally(x.shape[1], kernel)
+    before, after = _same_padding(size)
+    x = pad_time(x, before, after)
+    num_steps = (x.shape[1] - size + 1) // pool
+    reach = pool + size - 1
+
+    if num_filters < 64:
+        wide = jnp.stack([jnp.pad(kernel, ((i, pool - 1 - i), (0, 0), (0, 0))) for i in range(pool)], axis=2)
+        wide = wide.reshape(reach, channels, pool * num_filters)
+
+        def convolve(part):
+            maps = _convolve1d(part, wide, pool)
+            return maps.reshape(*maps.shape[:2], pool, num_filters).max(axis=2)
+    else:
+
+        def convolve(part):
+            window, strides = (1, pool, 1), (1, pool, 1)
+            return lax.reduce_window(_convolve1d(part, kernel), -jnp.inf, lax.max, window, strides, "VALID")
+
+    step_bytes = 4 * x.shape[0] * pool * num_filters
+    return in_time_blocks(convolve, x, num_steps=num_steps, stride=pool, reach=reach, step_bytes=step_bytes) + bias
+
+
+def conv2d_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, pool: tuple[int, int]) -> jax.Array:
+    """`same` 2-D convolution, then max-pooling: f32[B, T, F, C] → f32[B, T // pool₀, F // pool₁, n]."""
+    _tally(x.shape[1] * x.shape[2], kernel)
+    maps = lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=_HIGHEST
+    )
+    window = (1, *pool, 1)
+    return lax.reduce_window(maps, -jnp.inf, lax.max, window, window, "VALID") + bias
+
+
+def vertical_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, same_time: bool) -> jax.Array:
+    """Convolve a spectrogram with a vertical filter and keep the maximum over its frequency positions.
+
+    Args:
+      x: f32[B, T, F].
+      kernel: f32[kt, kf, 1, n], kf ≤ F; `valid` in frequency.
+      bias: f32[n].
+      same_time: zeros before and after in time (T' = T), else `valid` (T' = T − kt + 1).
+
+    Returns:
+      f32[B, T', n], before the activation.
+    """
+    num_frames, height, _, num_filters = kernel.shape
+    num_bands = x.shape[2]
+    shifts = num_bands - height + 1
+    if same_time:
+        x = pad_time(x, *_same_padding(num_frames))
+    num_steps = x.shape[1] - num_frames + 1
+    _tally(num_steps * shifts, kernel)
+    flat = kernel[:, :, 0]
+
+    if shifts == 1 or (num_filters < 32 and shifts <= 11):  # all shifts at once, bands as channels
+        rows = [jnp.pad(flat, ((0, 0), (s, shifts - 1 - s), (0, 0))) for s in range(shifts)]
+        wide = jnp.stack(rows, axis=2).reshape(num_frames, num_bands, shifts * num_filters)
+
+        def convolve(part):
+            maps = _convolve1d(part, wide)
+            return maps.reshape(*maps.shape[:2], shifts, num_filters).max(axis=2)
+    else:  # `group` shifts at once as extra outputs; one when there are filters enough
+        group = min(shifts, -(-32 // num_filters))
+        blocks = -(-shifts // group)
+        rows = [jnp.pad(flat, ((0, 0), (s, group - 1 - s), (0, 0))) for s in range(group)]
+        wide = jnp.stack(rows, axis=2).reshape(num_frames, height + group - 1, 1, group * num_filters)
+        x = jnp.pad(x, ((0, 0), (0, 0), (0, blocks * group - shifts)))
+        real = (jnp.arange(blocks * group) < shifts).reshape(1, 1, blocks, group, 1)
+
+        def convolve(part):
+            maps = lax.conv_general_dilated(
+                part[..., None],
+                wide,
+                (1, group),
+                "VALID",
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                precision=_HIGHEST,
+            )
+            maps = maps.reshape(*maps.shape[:3], group, num_filters)
+            return jnp.where(real, maps, -jnp.inf).max(axis=(2, 3))
+
+    step_bytes = 4 * x.shape[0] * shifts * num_filters
+    return (
+        in_time_blocks(convolve, x, num_steps=num_steps, stride=1, reach=num_frames, step_bytes=step_bytes) + bias
+    )
+
+
+def sample_stacks(
+    x: jax.Array,
+    first: tuple[jax.Array, jax.Array],
+    second: tuple[jax.Array, jax.Array],
+    *,
+    pool: int,
+) -> tuple[jax.Array, jax.Array]:
+    """The first two layers of a sample-level network, without ever holding the first one's map.
+
+    The first map has one step for every three samples (239 MB a clip at 512 filters), so each block of the second
+    layer computes the part of it that it reaches.
+
+    Args:
+      x: f32[B, N] waveform.
+      first: kernel f32[k, 1, n] with stride k, `valid`, followed by ReLU; and its bias.
+      second: kernel f32[k₂, n, m], `same`; and its bias.
+      pool: max-pooling after the second convolution.
+
+    Returns:
+      (mean over time of the first map f32[B, n], pooled second map f32[B, T' // pool, m] before its activation).
+    """
+    (kernel1, bias1), (kernel2, bias2) = first, second
+    stride, _, num_first = kernel1.shape
+    size, _, num_second = kernel2.shape
+    steps = x.shape[1] // stride
+    _tally(steps, kernel1)
+    _tally(steps, kernel2)
+    samples = x[:, : steps * stride].reshape(-1, steps, stride)
+    # A column of ones marks real steps: beyond the ends the second layer's padding is zero whatever the bias.
+    marked = jnp.concatenate([samples, jnp.ones_like(samples[..., :1])], axis=-1)
+
+    def first_map(part):
+        values = jnp.matmul(part[..., :stride], kernel1[:, 0], precision=_HIGHEST) + bias1
+        return nn.relu(values) * part[..., stride:]
+
+    block = max(16, _BLOCK_BYTES // (4 * x.shape[0] * num_first))
+    blocked = pad_time(marked, 0, -steps % block).reshape(x.shape[0], -1, block, stride + 1)
+    sums = lax.map(lambda part: first_map(part).sum(axis=1), jnp.moveaxis(blocked, 1, 0))
+    mean = sums.sum(axis=0) / steps
+
+    def second_map(part):
+        window = (1, pool, 1)
+        return lax.reduce_window(
+            _convolve1d(first_map(part), kernel2), -jnp.inf, lax.max, window, window, "VALID"
+        )
+
+    pooled = in_time_blocks(
+        second_map,
+        pad_time(marked, *_same_padding(size)),
+        num_steps=steps // pool,
+        stride=pool,
+        reach=pool + size - 1,
+        step_bytes=4 * x.shape[0] * pool * (num_first + num_second),
+    )
+    return mean, pooled + bias2
