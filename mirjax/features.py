@@ -7,7 +7,7 @@ eight elsewhere, the last one filled up; several devices share the blocks. So th
 order or the number of clips or seeds (on an accelerator they may depend on the device, within 1e-5).
 
 Source: Pons & Serra (2019): features are averages over all positions of the selected maps.
-Names: `initialise`, `extract`, `random_features`, `feature_names`, `feature_moments`, `mfcc_features`,
+Names: `initialise`, `extract`, `extract_each`, `random_features`, `feature_names`, `feature_moments`, `mfcc_features`,
 `num_parameters`, `gigaflops`, `num_features`.
 """
 
@@ -111,10 +111,19 @@ def _compiled(model, num_devices):
     return sharded(model.representation, 0), sharded(embed, 3), clips, whole
 
 
+def _clips(audio):
+    """Clips f32[N] of an array f32[B, N], an iterable of clips, or an iterable of batches (rows of their mask)."""
+    for item in audio:
+        if isinstance(item, dict):
+            yield from item["audio"][np.asarray(item["mask"])]
+        else:
+            yield item
+
+
 def _as_blocks(audio, size):
     """Blocks f32[size, N] of clips, the last one filled up with zeros, and the number of real clips in each."""
     pending = []
-    for clip in audio:
+    for clip in _clips(audio):
         pending.append(np.asarray(clip, jnp.result_type(float)))
         if len(pending) == size:
             yield np.stack(pending), size
@@ -125,7 +134,11 @@ def _as_blocks(audio, size):
         yield filled, len(pending)
 
 
-def _features_of(model, trees, audio, moments):
+def extract_each(model, trees, audio, *, moments: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
+    """Features of clips under each of several trees of variables: f32[S, B, D]; otherwise as `extract`.
+
+    The representation of a clip is computed once for all trees.
+    """
     mean, deviation = moments
     if not deviation > 0:
         raise ValueError(f"moments={moments}: the deviation must be positive; a constant input cannot be standardised")
@@ -148,7 +161,7 @@ def extract(model, variables, audio, *, moments: tuple[float, float] = (0.0, 1.0
     Args:
       model: a `taggers.Network`.
       variables: its variables, as `initialise` gives them.
-      audio: f32[B, N], or any iterable of clips f32[N] of one length.
+      audio: f32[B, N], or an iterable of clips f32[N] of one length or of batches (`mirjax.data.loader`).
       moments: mean and deviation by which the representation is standardised; (0, 1) leaves it as it is.
 
     Returns:
@@ -157,7 +170,7 @@ def extract(model, variables, audio, *, moments: tuple[float, float] = (0.0, 1.0
     Raises:
       ValueError: no clips, a clip too short for the network, or a deviation that is not positive.
     """
-    return _features_of(model, [variables], audio, moments)[0]
+    return extract_each(model, [variables], audio, moments=moments)[0]
 
 
 def random_features(model, keys: jax.Array, audio, *, moments: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
@@ -169,7 +182,7 @@ def random_features(model, keys: jax.Array, audio, *, moments: tuple[float, floa
     Args:
       model: a `taggers.Network`.
       keys: PRNG keys [S].
-      audio: f32[B, N], or any iterable of clips f32[N] of one length.
+      audio: f32[B, N], or an iterable of clips f32[N] of one length or of batches (`mirjax.data.loader`).
       moments: mean and deviation by which the representation is standardised; (0, 1) leaves it as it is.
 
     Returns:
@@ -178,7 +191,7 @@ def random_features(model, keys: jax.Array, audio, *, moments: tuple[float, floa
     Raises:
       ValueError: as `extract`.
     """
-    return _features_of(model, [initialise(model, key) for key in keys], audio, moments)
+    return extract_each(model, [initialise(model, key) for key in keys], audio, moments=moments)
 
 
 def representation_sums(model, audio) -> list[tuple[int, float, float]]:

@@ -291,9 +291,7 @@ def vertical_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, same_time:
             return jnp.where(real, maps, -jnp.inf).max(axis=(2, 3))
 
     step_bytes = 4 * x.shape[0] * shifts * num_filters
-    return (
-        in_time_blocks(convolve, x, num_steps=num_steps, stride=1, reach=num_frames, step_bytes=step_bytes) + bias
-    )
+    return in_time_blocks(convolve, x, num_steps=num_steps, stride=1, reach=num_frames, step_bytes=step_bytes) + bias
 
 
 def sample_stacks(
@@ -338,9 +336,7 @@ def sample_stacks(
 
     def second_map(part):
         window = (1, pool, 1)
-        return lax.reduce_window(
-            _convolve1d(first_map(part), kernel2), -jnp.inf, lax.max, window, window, "VALID"
-        )
+        return lax.reduce_window(_convolve1d(first_map(part), kernel2), -jnp.inf, lax.max, window, window, "VALID")
 
     pooled = in_time_blocks(
         second_map,

@@ -1,0 +1,264 @@
+"""The one door to mirjax: run | report | features | prepare | list | describe | doctor.
+
+Parses, logs, calls, nothing else. Exit status 0 done, 1 failed, 2 wrong usage. `python launch.py --help` says more.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+COMMANDS = ("run", "report", "features", "prepare", "list", "doctor")
+LISTS = ("architectures", "datasets", "configs")
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command; returns the exit status."""
+    from mirjax.config import UsageError, nearest
+    from mirjax.results import ConfigMismatch, RunFolderBusy
+
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        near = nearest(arguments[0], COMMANDS)
+        print(f"launch.py: {arguments[0]!r} is not a command; nearest: {near}", file=sys.stderr)
+        return 2
+    options = _parser().parse_args(arguments)
+    if options.command is None:
+        _parser().print_help()
+        return 2
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("mirjax").addHandler(logging.NullHandler())
+    # The package logs what it also warns of; on a terminal once is enough.
+    logging.getLogger("mirjax").propagate = False
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    try:
+        return options.function(options) or 0
+    except UsageError as error:
+        print(f"launch.py: {error}", file=sys.stderr)
+        return 2
+    except (ValueError, OSError, RunFolderBusy) as error:
+        print(f"launch.py: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigMismatch) else 1
+    except KeyboardInterrupt:
+        print("launch.py: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="launch.py", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run a study: CONFIG [key=value …]")
+    run.add_argument("config", metavar="CONFIG", help="a path, or the name of a file in configs/")
+    run.add_argument("overrides", nargs="*", metavar="key=value", help="fields of the experiment; lists with commas")
+    run.set_defaults(function=_run)
+
+    report = commands.add_parser("report", help="tables and figures of run folders: RUN… [out=DIR]")
+    report.add_argument("runs", nargs="+", metavar="RUN")
+    report.set_defaults(function=_report)
+
+    features = commands.add_parser("features", help="the features themselves: CONFIG out=FILE.npz [key=value …]")
+    features.add_argument("config", metavar="CONFIG")
+    features.add_argument("overrides", nargs="*", metavar="key=value")
+    features.set_defaults(function=_features)
+
+    prepare = commands.add_parser("prepare", help="prepare a data set: DATASET source=DIR [data_dir=DIR]")
+    prepare.add_argument("dataset", metavar="DATASET")
+    prepare.add_argument("settings", nargs="*", metavar="key=value")
+    prepare.set_defaults(function=_prepare)
+
+    listing = commands.add_parser("list", help="list architectures, datasets or configs")
+    listing.add_argument("what", metavar="|".join(LISTS))
+    listing.add_argument("--json", action="store_true", help="one JSON array")
+    listing.add_argument("--width", type=int, default=120, help="of architectures: 120 or 3500 features, nearly")
+    listing.set_defaults(function=_list)
+
+    doctor = commands.add_parser("doctor", help="versions, devices, golden checks, decoders, cache folders")
+    doctor.set_defaults(function=_doctor)
+    return parser
+
+
+def _set_up_jax() -> None:
+    """Keep compiled programs between runs."""
+    import jax
+
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(Path.home() / ".cache" / "mirjax" / "jax")
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _settings(arguments: list[str], known: tuple[str, ...]) -> dict[str, str]:
+    """`key=value` arguments as a dictionary; anything else is a usage error."""
+    from mirjax.config import UsageError, nearest
+
+    settings = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals or key not in known:
+            raise UsageError(
+                f"argument {argument!r} is not one of {', '.join(f'{name}=…' for name in known)}"
+                f"; nearest: {nearest(key, known)}"
+            )
+        settings[key] = value
+    return settings
+
+
+def _experiment(options, overrides):
+    from mirjax import config
+
+    experiment, _ = config.load(options.config, ROOT / "configs")
+    return config.override(experiment, overrides)
+
+
+def _run(options) -> int:
+    experiment = _experiment(options, options.overrides)
+    _set_up_jax()
+    if experiment.dry_run:
+        print(experiment.forecast())
+        return 0
+    workdir = Path(experiment.workdir or experiment.default_workdir())
+    experiment.run(workdir)
+    print(experiment.report([workdir]).to_text())
+    print(f"\nrecords, predictions, report and figures: {workdir}/")
+    return 0
+
+
+def _report(options) -> int:
+    from mirjax.config import UsageError
+    from mirjax.experiments import report
+
+    runs = [Path(run) for run in options.runs if "=" not in run]
+    settings = _settings([run for run in options.runs if "=" in run], ("out",))
+    for run in runs:
+        if not (run / "records.jsonl").is_file():
+            raise UsageError(f"run folder {str(run)!r} holds no records.jsonl; give a folder that `run` made")
+    if not runs:
+        raise UsageError("report needs at least one run folder")
+    out = Path(settings["out"]) if "out" in settings else None
+    print(report.build_report(runs, out).to_text())
+    return 0
+
+
+def _features(options) -> int:
+    import numpy as np
+
+    from mirjax.config import UsageError
+
+    out = [argument for argument in options.overrides if argument.startswith("out=")]
+    if len(out) != 1 or not out[0].endswith(".npz"):
+        raise UsageError("features needs out=FILE.npz")
+    experiment = _experiment(options, [argument for argument in options.overrides if argument not in out])
+    _set_up_jax()
+    target = Path(out[0].removeprefix("out="))
+    if not target.parent.is_dir():
+        raise UsageError(f"out={str(target)!r}: the folder does not exist")
+    table = experiment.features()
+    np.savez(target, **table)
+    print(f"{table['features'].shape[0]} clips × {table['features'].shape[1]} features: {target}")
+    return 0
+
+
+def _prepare(options) -> int:
+    from mirjax.config import UsageError
+    from mirjax.data import builders, dataset
+
+    settings = _settings(options.settings, ("source", "data_dir"))
+    if "source" not in settings:
+        raise UsageError("prepare needs source=DIR, the folder with the files of the data set")
+    data_dir = settings.get("data_dir") or dataset.default_data_dir()
+    print(f"prepared: {builders.prepare(options.dataset, settings['source'], data_dir)}")
+    return 0
+
+
+def _list(options) -> int:
+    from mirjax.config import UsageError, nearest
+
+    if options.what not in LISTS:
+        raise UsageError(f"{options.what!r} cannot be listed; nearest: {nearest(options.what, LISTS)}")
+    rows = {"architectures": _architectures, "datasets": _datasets, "configs": _configs}[options.what](options)
+    if options.json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return 0
+    columns = [key for key in rows[0] if key not in ("citation",)]
+    widths = [max(len(column), *(len(_cell(row[column])) for row in rows)) for column in columns]
+    for cells in (columns, *([_cell(row[column]) for column in columns] for row in rows)):
+        print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
+    return 0
+
+
+def _cell(value) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+def _architectures(options) -> list[dict]:
+    from mirjax.config import UsageError
+    from mirjax.models import zoo
+
+    try:
+        widths = {name: zoo.num_filters(name, options.width) for name in zoo.names()}
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    from mirjax import features
+
+    rows = []
+    for name, n in widths.items():
+        entry, module = zoo.lookup(name), zoo.build(name, n)
+        rows.append(
+            {
+                "name": name,
+                "input": entry.signal,
+                "domain_knowledge": entry.domain_knowledge,
+                "filters": entry.filters,
+                "width": options.width,
+                "n": n,
+                "features": features.num_features(module),
+                "parameters": features.num_parameters(module),
+                "gflops": features.gigaflops(module),
+                "citation": entry.citation,
+            }
+        )
+    return rows
+
+
+def _datasets(options) -> list[dict]:
+    from mirjax.data import catalogue
+
+    return [
+        {
+            "name": name,
+            "description": (facts := catalogue.describe(name)).description,
+            "group": facts.group,
+            "licence": facts.licence,
+            "citation": facts.citation,
+        }
+        for name in catalogue.names()
+    ]
+
+
+def _configs(options) -> list[dict]:
+    import ast
+
+    from mirjax import config
+
+    rows = []
+    for path in config.available(ROOT / "configs"):
+        header = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        rows.append({"name": path.stem, "description": header.splitlines()[0] if header else ""})
+    return rows
+
+
+def _doctor(options) -> int:
+    _set_up_jax()
+    from mirjax.experiments import doctor
+
+    lines, healthy = doctor.examine()
+    print("\n".join(lines))
+    return 0 if healthy else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
