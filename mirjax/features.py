@@ -7,7 +7,7 @@ eight elsewhere, the last one filled up; several devices share the blocks. So th
 order or the number of clips or seeds (on an accelerator they may depend on the device, within 1e-5).
 
 Source: Pons & Serra (2019): features are averages over all positions of the selected maps.
-Names: `initialise`, `extract`, `extract_each`, `random_features`, `feature_names`, `feature_moments`, `mfcc_features`,
+Names: `initialise`, `extract`, `extract_each`, `random_features`, `layer_means`, `feature_names`, `feature_moments`, `mfcc_features`,
 `num_parameters`, `gigaflops`, `num_features`.
 """
 
@@ -51,7 +51,7 @@ def _trace(model, num_samples):
 
     def run(key, x):
         variables = {"params": model.init(key, x, method="embed")["params"]}
-        return variables, _features(model, variables, x)
+        return variables, layer_means(model, variables, x)
 
     with layers.count_multiply_adds() as counted:
         variables, averages = jax.eval_shape(run, jax.random.key(0), _spec(model, num_samples))
@@ -80,8 +80,8 @@ def feature_names(model, num_samples: int = 350_000) -> tuple[str, ...]:
     return tuple(f"{layer}/{i}" for layer, leaf in averages.items() for i in range(leaf.shape[-1]))
 
 
-def _features(model, variables, x):
-    """Averages by layer, in the model's order."""
+def layer_means(model, variables, x):
+    """Averages of a model's maps for its representation x: {layer: f32[B, C]}, in the model's order."""
     _, state = model.apply(variables, x, method="embed", mutable=["features"])
     found = {}
     for path, value in jax.tree_util.tree_leaves_with_path(state["features"]):
@@ -105,7 +105,7 @@ def _compiled(model, num_devices):
         return jax.jit(mapped)
 
     def embed(x, variables, shift, scale):
-        averages = _features(model, variables, (x - shift) * scale)
+        averages = layer_means(model, variables, (x - shift) * scale)
         return jnp.concatenate(list(averages.values()), axis=-1)
 
     return sharded(model.representation, 0), sharded(embed, 3), clips, whole

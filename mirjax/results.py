@@ -80,9 +80,7 @@ def _plain(value):
         return value.tolist()
     if isinstance(value, Path):
         return str(value)
-    raise TypeError(
-        f"{value!r} of {type(value).__name__} cannot be written as JSON; give numbers, text, lists, dicts"
-    )
+    raise TypeError(f"{value!r} of {type(value).__name__} cannot be written as JSON; give numbers, text, lists, dicts")
 
 
 def _json(value, **options) -> str:
@@ -133,8 +131,8 @@ def _parse(path: Path) -> tuple[list[dict], int, bool]:
         except ValueError as error:
             if number < len(lines):
                 raise ValueError(
-                    f"{path}, line {number}: not a record: {line[:60]!r}; only a last line can be torn by a kill, so the "
-                    "file was damaged otherwise: restore it, or delete the line"
+                    f"{path}, line {number}: not a record: {line[:60]!r}; a kill tears the last line only, so the file "
+                    "was damaged otherwise: restore it, or delete the line"
                 ) from error
             return records, end, True
         records.append(record)
@@ -201,9 +199,7 @@ def _merge(old: dict, new: dict, extendable: Iterable[str], ignored: Iterable[st
             merged[key] = known | value
         else:
             differing.append(f"{key}={value!r} (there: {known!r})")
-    differing += [
-        f"{k} is not given (there: {old[k]!r})" for k in old.keys() - new.keys() - {"datasets", *ignored}
-    ]
+    differing += [f"{k} is not given (there: {old[k]!r})" for k in old.keys() - new.keys() - {"datasets", *ignored}]
     if differing:
         raise ConfigMismatch(
             f"{path.parent} holds a run with another configuration: {'; '.join(sorted(differing))}. "
@@ -227,13 +223,9 @@ class RunFolder:
         self.config = config
         self._file = path / "records.jsonl"
         self.records, end, torn = _parse(self._file)
+        self.done = {record["fingerprint"] for record in self.records}
         if torn:
             os.truncate(self._file, end)
-
-    @property
-    def done(self) -> set[str]:
-        """Fingerprints of the records in the folder."""
-        return {record["fingerprint"] for record in self.records}
 
     @classmethod
     @contextlib.contextmanager
@@ -326,22 +318,20 @@ class RunFolder:
         Returns:
             Number of records removed.
         """
-        done, kept = self.done, {name.name for name in (self.path / "predictions").iterdir()}
-        drop = {r["fingerprint"] for r in self.records if r["predictions"] and r["predictions"] not in kept}
+        names = {None, *(file.name for file in (self.path / "predictions").iterdir())}
+        drop = {record["fingerprint"] for record in self.records if record["predictions"] not in names}
         for fingerprints in cells.values():
             fingerprints = set(fingerprints)
-            if not fingerprints <= done - drop:
-                drop |= fingerprints & done
+            if not fingerprints <= self.done - drop:
+                drop |= fingerprints & self.done
         records = [record for record in self.records if record["fingerprint"] not in drop]
         removed = len(self.records) - len(records)
         if removed:
             _replace(self._file, "".join(_json(record) + "\n" for record in records))
-            self.records = records
+            self.records, self.done = records, self.done - drop
         return removed
 
-    def append(
-        self, records: Sequence[Mapping], rows: Iterable[Mapping] = (), name: str | None = None
-    ) -> None:
+    def append(self, records: Sequence[Mapping], rows: Iterable[Mapping] = (), name: str | None = None) -> None:
         """Add the records of one cell: its decisions first, then all records in one write.
 
         Args:
@@ -355,26 +345,21 @@ class RunFolder:
         """
         if name is not None and Path(name).name != name:
             raise ValueError(f"predictions name {name!r} must be a plain file name")
-        done = self.done
-        complete = []
+        fingerprints = {record.get("fingerprint") for record in records}
+        if len(fingerprints) < len(records) or fingerprints & self.done:
+            raise ValueError(f"fingerprints {sorted(map(str, fingerprints))} repeat; skip cells that are done")
+        lines = []
         for record in records:
             record = {**record, "predictions": name}
             if wrong := set(record) ^ set(RECORD_FIELDS):
-                raise ValueError(
-                    f"record fields {sorted(wrong)} are missing or unknown; give exactly RECORD_FIELDS"
-                )
-            if record["fingerprint"] in done:
-                raise ValueError(
-                    f"fingerprint {record['fingerprint']} is there already; skip cells that are done"
-                )
-            done.add(record["fingerprint"])
-            complete.append({field: record[field] for field in RECORD_FIELDS})
-        text = "".join(_json(record) + "\n" for record in complete)
+                raise ValueError(f"record fields {sorted(wrong)} are missing or unknown; give exactly RECORD_FIELDS")
+            lines.append(_json({field: record[field] for field in RECORD_FIELDS}) + "\n")
         if name is not None:
-            lines = [_json({field: row[field] for field in PREDICTION_FIELDS}) + "\n" for row in rows]
-            _replace(self.path / "predictions" / name, "".join(lines))
-        self._append_bytes(text.encode())
-        self.records += [json.loads(line) for line in text.splitlines()]
+            decisions = "".join(_json({field: row[field] for field in PREDICTION_FIELDS}) + "\n" for row in rows)
+            _replace(self.path / "predictions" / name, decisions)
+        self._append_bytes("".join(lines).encode())
+        self.records += map(json.loads, lines)
+        self.done |= fingerprints
 
     def _append_bytes(self, content: bytes) -> None:
         file = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

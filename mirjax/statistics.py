@@ -124,6 +124,7 @@ class _Influence:
         seeds = np.array([max(len(m) - 1, 1) for m in self.seed_margins])
         seed, residual = contrast**2 @ self.seed_variance, contrast**2 @ self.residual_variance
         variance = np.maximum(seed + cluster - residual, np.maximum(seed, cluster))
+        variance = np.where(variance > ROUNDING**2, variance, 0)
         spread = contrast**4 @ (self.seed_variance**2 / seeds) + cluster**2 / (num_clusters - 1)
         with np.errstate(invalid="ignore", divide="ignore"):
             df = np.where(spread > 0, (seed + cluster) ** 2 / spread, np.inf)

@@ -9,8 +9,7 @@ Names
 * `SVMClassifier`: scikit-learn's SVC through a precomputed kernel (`svm`)
 * `NearestNeighbours`: the k nearest training clips vote (`knn`)
 * `Scaled`: any of them behind a standardisation learnt from its training rows (`grid`)
-* `make_grid`: the predictions of all settings of one of them at once, for many training and test sets
-(`grid`)
+* `make_grid`: predictions of all settings of one of them, for many training and test sets (`grid`)
 * `find_classes`: the sorted labels and their indices, checked
 * `save`, `load`: fitted classifiers as one .npz file without pickles
 
@@ -57,9 +56,7 @@ def find_classes(y):
     check_classification_targets(y)
     classes, codes = np.unique(y, return_inverse=True)
     if len(classes) < 2:
-        raise ValueError(
-            f"y has one class only, {classes[0]!r}; a classifier needs clips of two classes or more"
-        )
+        raise ValueError(f"y has one class only, {classes[0]!r}; a classifier needs clips of two classes or more")
     return classes, codes
 
 
@@ -88,16 +85,12 @@ def save(classifier, path):
         scaling = {"scaling/mean": classifier.mean_, "scaling/deviation": classifier.deviation_}
     name = type(inner).__name__
     if name not in _CLASSIFIERS:
-        raise ValueError(
-            f"classifier is a {name}; save takes {', '.join(_CLASSIFIERS)}, or one of them in Scaled"
-        )
+        raise ValueError(f"classifier is a {name}; save takes {', '.join(_CLASSIFIERS)}, or one of them in Scaled")
     check_is_fitted(inner)
     try:
         params = json.dumps(inner.get_params(deep=False), default=lambda number: number.item())
     except (TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{name}'s parameters {inner.get_params(deep=False)} do not fit into JSON"
-        ) from error
+        raise ValueError(f"{name}'s parameters {inner.get_params(deep=False)} do not fit into JSON") from error
     arrays = {f"learnt/{key}": _plain(key, value) for key, value in inner.learnt().items()}
     with open(path, "wb") as file:
         np.savez(file, format=_FORMAT, name=name, params=params, allow_pickle=False, **scaling, **arrays)
@@ -122,16 +115,12 @@ def load(path):
     name = str(arrays.get("name"))
     if name not in _CLASSIFIERS:
         raise ValueError(f"{path} holds a {name!r}, which is none of {', '.join(_CLASSIFIERS)}")
-    learnt = {
-        key.removeprefix("learnt/"): value for key, value in arrays.items() if key.startswith("learnt/")
-    }
+    learnt = {key.removeprefix("learnt/"): value for key, value in arrays.items() if key.startswith("learnt/")}
     try:
         classifier = __getattr__(name)(**json.loads(str(arrays["params"])))
         classifier = classifier.restore(learnt)
     except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"{path} says it holds a {name} but its contents do not fit one: {error!r}"
-        ) from error
+        raise ValueError(f"{path} says it holds a {name} but its contents do not fit one: {error!r}") from error
     if "scaling/mean" not in arrays:
         return classifier
     return __getattr__("Scaled").around(classifier, arrays["scaling/mean"], arrays["scaling/deviation"])

@@ -5,10 +5,9 @@ Conventions
 `x f64[M, D]` features, one row a clip; H hidden units; K classes. With input weights W and biases b drawn
 from N(0, 1), and targets Y of ±1 (one against the rest),
 
-    H = max(xW + b, 0),    β = pinv(H) Y,    scores = max(x'W + b, 0) β,    label = the class of the largest
-    score.
+    H = max(xW + b, 0),    β = pinv(H) Y,    scores = max(x'W + b, 0) β,
 
-The pseudo-inverse keeps the singular values above 1e6·eps·σ_max. All arithmetic is JAX's in float64, whatever
+the label being the class of the largest score. The pseudo-inverse keeps the singular values above 1e6·eps·σ_max. All arithmetic is JAX's in float64, whatever
 the dtype of x and the state of `jax_enable_x64`, on the default device, or on the host's CPU where the
 default backend has no float64.
 
@@ -22,6 +21,7 @@ Names
 -----
 * `ELMClassifier`: the classifier, in scikit-learn manners
 * `draw_hidden_layer`, `activate`, `pseudo_inverse_product`, `double_precision`: its parts, shared with `grid`
+* `reduce_activations`, `fit_and_score`, `one_blas_thread`: for many fits to subsets of the same rows
 """
 
 import contextlib
@@ -172,8 +172,10 @@ class ELMClassifier(ClassifierMixin, BaseEstimator):
         n_features_in_: D.
 
     Reference:
-        Huang, Zhu and Siew (2006); hidden layer, grid and cut-off: Pons and Serra (2019), section 3.
+        Huang, Zhu and Siew (2006); hidden layer, grid and cut-off: Pons and Serra (2019).
     """
+
+    _LEARNT = ("classes_", "hidden_weights_", "hidden_bias_", "output_weights_", "rank_", "condition_number_")
 
     def __init__(self, *, hidden_units=1200, ridge=0.0, random_state=0):
         self.hidden_units = hidden_units
@@ -201,9 +203,7 @@ class ELMClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, codes = find_classes(y)
         columns = np.arange(len(self.classes_)) if len(self.classes_) > 2 else np.array([1])
         targets = np.where(codes[:, None] == columns[None, :], 1.0, -1.0)
-        self.hidden_weights_, self.hidden_bias_ = draw_hidden_layer(
-            X.shape[1], self.hidden_units, self.random_state
-        )
+        self.hidden_weights_, self.hidden_bias_ = draw_hidden_layer(X.shape[1], self.hidden_units, self.random_state)
         with double_precision():
             hidden = activate(X, self.hidden_weights_, self.hidden_bias_)
             weights, s = (np.asarray(a) for a in pseudo_inverse_product(hidden, targets, float(self.ridge)))
@@ -214,7 +214,7 @@ class ELMClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def decision_function(self, X):
-        """Scores [M, K], about +1 for the class and −1 for the others; with two classes [M], for `classes_[1]`."""
+        """Scores [M, K], about +1 for the class, −1 for others; with two classes [M], for `classes_[1]`."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         with double_precision():
@@ -229,19 +229,11 @@ class ELMClassifier(ClassifierMixin, BaseEstimator):
 
     def learnt(self):
         """What `fit` learnt, by name, for `mirjax.classifiers.save`."""
-        names = (
-            "classes_",
-            "hidden_weights_",
-            "hidden_bias_",
-            "output_weights_",
-            "rank_",
-            "condition_number_",
-        )
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in self._LEARNT}
 
     def restore(self, arrays):
         """Take back what `learnt` gave; returns self."""
-        for name, value in arrays.items():
-            setattr(self, name, value if value.ndim else value.item())
+        for name in self._LEARNT:
+            setattr(self, name, arrays[name] if arrays[name].ndim else arrays[name].item())
         self.n_features_in_ = self.hidden_weights_.shape[0]
         return self

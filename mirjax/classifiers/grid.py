@@ -7,11 +7,9 @@ fitted to those rows, does not depend on what was asked before, and is the same 
 
 The grids
 ---------
-`elm`   6 settings: 100, 250, 500, 1200, 1800, 2500 hidden units; the smaller ones are the first units of the
-larger
+`elm`   6 settings: 100, 250, 500, 1200, 1800, 2500 hidden units, the fewer the first of the more
 `svm`   32 settings: rbf with γ = 2⁻³, 2⁻⁵, … 2⁻¹³, 1/D (`auto`), and linear, each with C = 0.1, 2, 8, 32
-`knn`   1, 3, 5, 10, 20, 30, 50, 100 neighbours, as far as there are clips; a smaller training set votes as a
-whole
+`knn`   1, 3, 5, 10, 20, 30, 50, 100 neighbours, no more than clips; a smaller training set votes whole
 
 What is shared
 --------------
@@ -151,7 +149,7 @@ class Grid(ABC):
         return self.classes[codes], scores
 
     def fit(self, setting, train):
-        """The classifier of one setting, fitted to the training rows; inside `Scaled` with scaling `standard`."""
+        """The classifier of one setting, fitted to the training rows; in `Scaled` with scaling `standard`."""
         train, _ = self._checked(train, train)
         classifier = self._classifier(self.settings[setting], len(train))
         if self.scaling == "standard":
@@ -175,9 +173,7 @@ class Grid(ABC):
             if rows.ndim != 1 or not len(rows) or not np.issubdtype(rows.dtype, np.integer):
                 raise ValueError(f"{name} is {rows.dtype}{list(rows.shape)}; give the indices of its rows")
             if rows.min() < 0 or rows.max() >= len(self.x):
-                raise ValueError(
-                    f"{name} has indices {rows.min()}…{rows.max()}; there are {len(self.x)} rows"
-                )
+                raise ValueError(f"{name} has indices {rows.min()}…{rows.max()}; there are {len(self.x)} rows")
         rows, counts = np.unique(train, return_counts=True)
         if len(rows) < len(train):
             raise ValueError(f"train has row {rows[counts > 1][0]} more than once; give every row once")
@@ -255,7 +251,7 @@ class _SVMGrid(Grid):
             self._distances = cdist(x, x, "sqeuclidean")
 
     def _geometry(self, train, test):
-        """Inner products [n, n] of the training rows, and [m, n] of test and training; squared distances [m, n]."""
+        """Inner products [n, n] and [m, n], and squared distances [m, n], to the training rows."""
         if self.scaling == "none":
             pairs = np.ix_(test, train)
             return self._products[np.ix_(train, train)], self._products[pairs], self._distances[pairs]
@@ -361,7 +357,7 @@ class Scaled(ClassifierMixin, BaseEstimator):
         return scaled
 
     def fit(self, X, y):
-        """Learn the standardisation of X [M, D], then fit to the scaled rows and labels y [M]; returns self."""
+        """Learn the standardisation of X [M, D], then fit to scaled rows and labels y [M]; returns self."""
         X, y = validate_data(self, X, y, dtype=np.float64)
         self.mean_, self.deviation_ = standardisation(X)
         self.estimator_ = clone(self.estimator).fit(self._scale(X), y)
@@ -370,17 +366,20 @@ class Scaled(ClassifierMixin, BaseEstimator):
 
     def predict(self, X):
         """The labels [M]."""
-        return self.estimator_.predict(self._checked(X))
+        X = self._checked(X)
+        return self.estimator_.predict(X)
 
     @available_if(_has("decision_function"))
     def decision_function(self, X):
         """The classifier's scores."""
-        return self.estimator_.decision_function(self._checked(X))
+        X = self._checked(X)
+        return self.estimator_.decision_function(X)
 
     @available_if(_has("predict_proba"))
     def predict_proba(self, X):
         """The classifier's probabilities [M, K]."""
-        return self.estimator_.predict_proba(self._checked(X))
+        X = self._checked(X)
+        return self.estimator_.predict_proba(X)
 
     def _checked(self, X):
         check_is_fitted(self)

@@ -30,7 +30,7 @@ def rank_neighbours(squared_distances, n_neighbors):
 
 
 def count_votes(codes, n_neighbors, num_classes):
-    """Votes a class gets from the first `n_neighbors` of each row of class indices: int[m, ≥ k] → int[m, K]."""
+    """Votes of the first `n_neighbors` of each row of class indices: int[m, ≥ k] → int[m, K]."""
     first = codes[:, :n_neighbors]
     return (first[:, :, None] == np.arange(num_classes)[None, None, :]).sum(axis=1)
 
@@ -61,9 +61,7 @@ class NearestNeighbours(ClassifierMixin, BaseEstimator):
         """
         X, y = validate_data(self, X, y, dtype=np.float64)
         if not 1 <= self.n_neighbors <= len(X):
-            raise ValueError(
-                f"n_neighbors={self.n_neighbors!r} must be between 1 and the {len(X)} training rows"
-            )
+            raise ValueError(f"n_neighbors={self.n_neighbors!r} must be between 1 and the {len(X)} training rows")
         self.classes_, _ = find_classes(y)
         self.x_fit_, self.y_fit_ = X, y
         return self
@@ -78,7 +76,8 @@ class NearestNeighbours(ClassifierMixin, BaseEstimator):
 
     def predict(self, X):
         """The label [M] with most votes."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        shares = self.predict_proba(X)
+        return self.classes_[shares.argmax(axis=1)]
 
     def learnt(self):
         """The training rows and labels, for `mirjax.classifiers.save`."""

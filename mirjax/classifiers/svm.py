@@ -6,10 +6,9 @@ Conventions
 
 SVC computes every kernel entry anew for every setting of a grid; here inner products and distances are
 computed once and shared. So that the optimiser walks the same path and the predictions are SVC's, the entries
-are made as libsvm
-makes them: in training ‖x‖² + ‖x'‖² − 2x·x' with BLAS's dot product pair by pair (a matrix product would sum
-in another order, and on features of large norm the difference shows), in prediction the squared differences
-summed.
+are made as libsvm makes them: in training ‖x‖² + ‖x'‖² − 2x·x' with BLAS's dot product pair by pair (a matrix
+product sums in another order, and cancellation makes that visible where norms are large), in prediction the
+squared differences summed.
 
 Source
 ------
@@ -33,7 +32,7 @@ _BLOCK = 64  # rows a block: two blocks of 3,584 features stay in a second-level
 
 
 def inner_products(a, b):
-    """Inner products a·b of all rows: `[M, D], [N, D] → f64[M, N]`, each entry BLAS's dot product of two rows.
+    """Inner products a·b of all rows: `[M, D], [N, D] → f64[M, N]`, each BLAS's dot product of two rows.
 
     Entries are symmetric to the bit, and do not depend on the other rows.
     """
@@ -104,11 +103,13 @@ class SVMClassifier(ClassifierMixin, BaseEstimator):
 
         As in SVC, the label is a vote of the pairs and need not be the class of the largest score.
         """
-        return self.svc_.decision_function(self._kernel_to_training(X))
+        kernel = self._kernel_to_training(X)
+        return self.svc_.decision_function(kernel)
 
     def predict(self, X):
         """The labels [M]."""
-        return self.svc_.predict(self._kernel_to_training(X))
+        kernel = self._kernel_to_training(X)
+        return self.svc_.predict(kernel)
 
     @property
     def _gamma(self):

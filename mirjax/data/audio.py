@@ -28,14 +28,14 @@ from pathlib import Path
 import numpy as np
 
 from .catalogue import Facts
-from .containers import AudioFault, check_container, check_rate
+from .containers import AudioFault, check_container, check_rate, mp3_lengths
 from .dataset import Source
 
 logger = logging.getLogger(__name__)
 
 DECODER_VERSION = 1  # part of the cache's keys: raise it whenever decode's samples change
 BLOCK = 1 << 22  # samples read at a time, so that a header that promises terabytes allocates little
-MP3_FRAME = 1152  # samples; encoders differ in whether the header's own frame counts
+MP3_FRAME = 1152  # samples
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,7 @@ def _read_frames(encoded: bytes) -> tuple[np.ndarray, int]:
         if _is_mpeg4_or_like(encoded):
             return _read_with_librosa(encoded)
         if _is_text(encoded):
-            raise AudioFault(
-                f"text: no audio file, it begins {encoded[:20].decode('utf-8', 'replace')!r}"
-            ) from error
+            raise AudioFault(f"text: no audio file, it begins {encoded[:20].decode('utf-8', 'replace')!r}") from error
         raise AudioFault(f"unreadable: {getattr(error, 'error_string', error)}") from error
     blocks, read = [], 0
     with file:
@@ -125,14 +123,18 @@ def _read_frames(encoded: bytes) -> tuple[np.ndarray, int]:
         except soundfile.SoundFileError as error:
             reason = f"truncated or damaged: decoding stops after {read} of {promised} frames"
             raise AudioFault(f"{reason} ({getattr(error, 'error_string', error)})") from error
-        # Without a Xing, Info or VBRI header libsndfile's number of MP3 frames is a guess: no promise.
-        slack = 0 if file.format != "MP3" else MP3_FRAME if _has_mp3_length(encoded) else promised
-        if read < promised - slack:
-            raise AudioFault(f"truncated: the header promises {promised} frames, {read} decode")
+        lost, slack = promised - read, 0
+        if file.format == "MP3":
+            stated, counted = mp3_lengths(encoded)
+            slack = MP3_FRAME  # encoders differ in whether the frame that states the length counts
+            if not stated:
+                # libsndfile's length is a guess then: no promise, but it stops there. A stream cut out of another
+                # lacks bits for its first few frames, which is no loss.
+                lost, slack = counted - read, 8 * MP3_FRAME
+        if lost > slack:
+            raise AudioFault(f"truncated: {read + lost} frames are promised, {read} decode")
         rate = file.samplerate
-    return (
-        blocks[0] if len(blocks) == 1 else np.concatenate(blocks) if blocks else np.empty((0, 1), "f4")
-    ), rate
+    return (blocks[0] if len(blocks) == 1 else np.concatenate(blocks) if blocks else np.empty((0, 1), "f4")), rate
 
 
 def _is_text(encoded: bytes) -> bool:
@@ -161,14 +163,6 @@ def _read_with_librosa(encoded: bytes) -> tuple[np.ndarray, int]:
         reason = f"unreadable: neither soundfile nor librosa can ({str(error) or type(error).__name__})"
         raise AudioFault(f"{reason}; install ffmpeg or convert it") from error
     return np.atleast_2d(audio).T.astype(np.float32, copy=False), int(rate)
-
-
-def _has_mp3_length(encoded: bytes) -> bool:
-    start = 0
-    if encoded[:3] == b"ID3" and len(encoded) >= 10:
-        b = encoded[6:10]
-        start = 10 + (b[0] << 21 | b[1] << 14 | b[2] << 7 | b[3])
-    return any(tag in encoded[start : start + 256] for tag in (b"Xing", b"Info", b"VBRI"))
 
 
 # ── clips and their cache ─────────────────────────────────────────────────────────────────────────
@@ -283,12 +277,11 @@ def load_clips(
     ids, labels = np.array(source.ids)[pick], np.array(source.labels)[pick]
     if len(set(labels)) < 2:
         raise ValueError(
-            f"{name}: only class {labels[0]!r} is left after leaving out {len(faults)} faulty clips; "
+            f"{name}: only class {str(labels[0])!r} is left after leaving out {len(faults)} faulty clips; "
             "repair the files of another class"
         )
     splits, folds, groups = (
-        None if column is None else np.array(column)[pick]
-        for column in (source.splits, source.folds, source.groups)
+        None if column is None else np.array(column)[pick] for column in (source.splits, source.folds, source.groups)
     )
     return Clips(
         facts=source.facts,

@@ -1,10 +1,10 @@
 """Containers: what an audio file's header promises, against the bytes really there.
 
 libsndfile clamps the sizes of a truncated file without a word, and returns what is left as if it were the
-whole. So the sizes that WAV, AIFF, AU and Ogg files state are checked here, before decoding. Other containers
-pass: FLAC and MP3 show in decoding; CAF, W64 and RF64 are trusted.
+whole. So the sizes that WAV, AIFF, AU and Ogg files state are checked here, before decoding. FLAC shows in
+decoding, MP3 by the length it states or that is counted here; CAF, W64 and RF64 are trusted.
 
-Names: `AudioFault`, `check_container`, `check_rate`.
+Names: `AudioFault`, `check_container`, `check_rate`, `mp3_lengths`.
 """
 
 import struct
@@ -31,9 +31,7 @@ def _check_size(promised: int, present: int, frame: int) -> None:
     """Raise when at least one whole frame (bytes) of the promised audio (bytes) is not there."""
     frame = max(frame, 1)
     if promised // frame > present // frame:
-        raise AudioFault(
-            f"truncated: the header promises {promised // frame} frames, {present // frame} are there"
-        )
+        raise AudioFault(f"truncated: the header promises {promised // frame} frames, {present // frame} are there")
 
 
 def check_container(encoded: bytes) -> None:
@@ -106,3 +104,38 @@ def _check_ogg(encoded: bytes) -> None:
         at = body + sum(encoded[at + 27 : body])
         if at > len(encoded):
             raise AudioFault("truncated: the file ends within an Ogg page")
+
+
+MP3_KBITS = {  # by MPEG version (3: 1, 2: 2, 0: 2.5), layer III
+    3: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+MP3_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+
+
+def mp3_lengths(encoded: bytes) -> tuple[bool, int]:
+    """Whether an MP3 states its length, and the samples its frames add up to.
+
+    Args:
+        encoded: a whole MP3 file.
+
+    Returns:
+        True where its first frame is a Xing, Info or VBRI header; and the samples of all layer III frames up
+        to the first that is no whole frame, that header's included.
+
+    Reference: ISO 11172-3, section 2.4.2.3; ISO 13818-3 for the lower sampling frequencies.
+    """
+    at, samples = 0, 0
+    if encoded[:3] == b"ID3" and len(encoded) >= 10:
+        b = encoded[6:10]
+        at = 10 + (b[0] << 21 | b[1] << 14 | b[2] << 7 | b[3])
+    stated = any(tag in encoded[at : at + 256] for tag in (b"Xing", b"Info", b"VBRI"))
+    while at + 4 <= len(encoded) and encoded[at] == 0xFF and encoded[at + 1] >= 0xE0:
+        version, layer = encoded[at + 1] >> 3 & 3, encoded[at + 1] >> 1 & 3
+        kbits, rate, padding = encoded[at + 2] >> 4, encoded[at + 2] >> 2 & 3, encoded[at + 2] >> 1 & 1
+        if version == 1 or layer != 1 or kbits in (0, 15) or rate == 3:
+            break
+        size = 1152 if version == 3 else 576
+        at += size // 8 * 1000 * MP3_KBITS[version or 2][kbits] // MP3_RATES[version][rate] + padding
+        samples += size if at <= len(encoded) else 0
+    return stated, samples

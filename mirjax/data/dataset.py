@@ -143,12 +143,8 @@ def open_source(
         return _open_folder(path, facts, group)
     if path.is_file():
         if path.suffix.lower() != ".csv":
-            raise ValueError(
-                f"data={name!r} is a file but no manifest; give a folder or a .csv file (path,label,…)"
-            )
-        return _open_manifest(
-            path, Facts(path.resolve().parent.name if path.name == MANIFEST else path.stem), group
-        )
+            raise ValueError(f"data={name!r} is a file but no manifest; give a folder or a .csv file (path,label,…)")
+        return _open_manifest(path, Facts(path.resolve().parent.name if path.name == MANIFEST else path.stem), group)
     raise unknown_name("data set", name, names(), "nor is there a folder or a manifest (.csv) of that name")
 
 
@@ -161,17 +157,13 @@ def _source(facts, group, where, *, ids, labels, splits, folds, metadata, read, 
         raise ValueError(f"{where}: duplicate ids, {_first(twice)}; list every clip once")
     if splits is not None:
         if unknown := [f"{s!r} of {i}" for i, s in zip(ids, splits, strict=True) if s not in SPLIT_NAMES]:
-            raise ValueError(
-                f"{where}: unknown split name, {_first(unknown)}; known: {', '.join(SPLIT_NAMES)}"
-            )
+            raise ValueError(f"{where}: unknown split name, {_first(unknown)}; known: {', '.join(SPLIT_NAMES)}")
         splits = tuple(SPLIT_NAMES[s] for s in splits)
     if folds is not None and (empty := [i for i, f in zip(ids, folds, strict=True) if not f]):
         raise ValueError(f"{where}: empty fold of {_first(empty)}; fill the column or leave it out")
     classes = sorted(set(labels))
     if len(classes) < 2:
-        raise ValueError(
-            f"{where}: a classification needs 2 classes, found {len(classes)} ({', '.join(classes)})"
-        )
+        raise ValueError(f"{where}: a classification needs 2 classes, found {len(classes)} ({', '.join(classes)})")
     column = facts.group if group is None else group
     if column not in (None, "none"):
         if column not in metadata:
@@ -204,9 +196,7 @@ def _open_folder(root: Path, facts: Facts, group: str | None) -> Source:
             else:
                 ids.append(path.as_posix())
     if unreadable:
-        raise ValueError(
-            f"{root}: unreadable folder, {_first([str(e.filename) for e in unreadable])}; allow reading"
-        )
+        raise ValueError(f"{root}: unreadable folder, {_first([str(e.filename) for e in unreadable])}; allow reading")
     note = "files ignored: " + ", ".join(f"{count} {why}" for why, count in sorted(ignored.items()))
     if not ids:
         raise ValueError(
@@ -263,9 +253,7 @@ def read_manifest(manifest: Path) -> dict[str, tuple[str, ...]]:
     except UnicodeDecodeError as error:
         raise ValueError(f"manifest {manifest} is not UTF-8 ({error}); save it as UTF-8") from error
     except csv.Error as error:
-        raise ValueError(
-            f"manifest {manifest} is not CSV ({error}); save it as comma-separated text"
-        ) from error
+        raise ValueError(f"manifest {manifest} is not CSV ({error}); save it as comma-separated text") from error
     header = [name.strip() for name in rows[0]] if rows else []
     if missing := [name for name in ("path", "label") if name not in header]:
         raise ValueError(
@@ -275,9 +263,7 @@ def read_manifest(manifest: Path) -> dict[str, tuple[str, ...]]:
     if doubled := [name for name, count in Counter(header).items() if count > 1]:
         raise ValueError(f"manifest {manifest}: doubled columns, {_first(doubled)}; name each column once")
     if len(rows) == 1:
-        raise ValueError(
-            f"manifest {manifest} is empty: it has no rows after its first line; list one clip a row"
-        )
+        raise ValueError(f"manifest {manifest} is empty: it has no rows after its first line; list one clip a row")
     if odd := [",".join(row) for row in rows[1:] if len(row) != len(header)]:
         raise ValueError(
             f"manifest {manifest}: rows that have not {len(header)} fields, {_first(odd)}; "

@@ -33,9 +33,7 @@ def fit_length(audio: np.ndarray, num_samples: int, fit: str = "repeat") -> np.n
     if missing <= 0:
         return audio[..., :num_samples]
     if fit == "repeat":
-        return np.tile(audio, (1,) * (audio.ndim - 1) + (-(-num_samples // audio.shape[-1]),))[
-            ..., :num_samples
-        ]
+        return np.tile(audio, (1,) * (audio.ndim - 1) + (-(-num_samples // audio.shape[-1]),))[..., :num_samples]
     return np.pad(audio, ((0, 0),) * (audio.ndim - 1) + ((0, missing),))
 
 

@@ -91,9 +91,7 @@ def partition(clips: Clips, *, protocol: str = "auto", group: str | None = None,
         raise unknown_name(f"group column of {name}", column, clips.metadata, "or group=none for no groups")
     groups = None if column is None else clips.metadata[column]
     if protocol == "split" and clips.splits is None:
-        raise ValueError(
-            f"protocol='split', but {name} has no split; add a column `split` or use protocol=cv"
-        )
+        raise ValueError(f"protocol='split', but {name} has no split; add a column `split` or use protocol=cv")
     if protocol != "split" and clips.folds is not None:
         kind, note = "cv", f"the data's own {len(set(clips.folds))} folds"
         folds = _own_folds(clips)
@@ -120,9 +118,7 @@ def partition(clips: Clips, *, protocol: str = "auto", group: str | None = None,
         note += f"; of {column!r} {sides} of it"
     for fold in folds:
         _check_classes(name, fold, clips.labels)
-    return Partition(
-        kind, folds, _hash(clips.ids, folds), note, clips.ids, clips.ids if groups is None else groups
-    )
+    return Partition(kind, folds, _hash(clips.ids, folds), note, clips.ids, clips.ids if groups is None else groups)
 
 
 def inner_folds(
@@ -166,16 +162,13 @@ def inner_folds(
 def _own_folds(clips: Clips) -> tuple[Fold, ...]:
     names = sorted(set(clips.folds.tolist()))
     if len(names) < 2:
-        raise ValueError(
-            f"{clips.name} has one fold only ({names[0]!r}); give two or more, or leave the column out"
-        )
+        raise ValueError(f"{clips.name} has one fold only ({names[0]!r}); give two or more, or leave the column out")
     try:
         names.sort(key=float)
     except ValueError:
         pass  # names that are no numbers stay in alphabetical order
     return tuple(
-        Fold(name, np.flatnonzero(clips.folds != name), None, np.flatnonzero(clips.folds == name))
-        for name in names
+        Fold(name, np.flatnonzero(clips.folds != name), None, np.flatnonzero(clips.folds == name)) for name in names
     )
 
 
@@ -189,9 +182,7 @@ def _own_split(clips: Clips) -> Fold:
     return Fold("split", parts["train"], parts["valid"], parts["test"])
 
 
-def _carve(
-    clips: Clips, train: np.ndarray, groups: np.ndarray | None, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _carve(clips: Clips, train: np.ndarray, groups: np.ndarray | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
     for valid in _stratify(clips.ids, clips.labels, groups, train, NUM_FOLDS, seed):
         rest = np.setdiff1d(train, valid)
         if len(valid) and set(clips.labels[rest]) == set(clips.labels[train]):
@@ -229,9 +220,7 @@ def _stratify(ids, labels, groups, among, num_folds, seed) -> list[np.ndarray]:
     few."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    among = among[
-        np.argsort(ids[among], kind="stable")
-    ]  # so that folds do not depend on the order of the clips
+    among = among[np.argsort(ids[among], kind="stable")]  # so that folds do not depend on the order of the clips
     num_folds = min(num_folds, max(Counter(labels[among].tolist()).values()))
     if groups is not None:
         num_folds = min(num_folds, len(set(groups[among])))
@@ -240,9 +229,7 @@ def _stratify(ids, labels, groups, among, num_folds, seed) -> list[np.ndarray]:
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     folds = kind(num_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="The least populated class"
-        )  # the callers check what matters
+        warnings.filterwarnings("ignore", message="The least populated class")  # the callers check what matters
         parts = folds.split(among, labels[among], None if groups is None else groups[among])
         return [np.sort(among[test]) for _, test in parts]
 

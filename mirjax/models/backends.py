@@ -34,12 +34,12 @@ class ExtraLayers(nn.Module):
         """Map f32[B, T, C] → map f32[B, (T − 6) // 2, n]."""
         if x.shape[1] < 8:
             raise ValueError(f"the extra layers need at least 8 steps and got {x.shape[1]}; raise `seconds`")
-        x = nn.relu(self._convolve(x, "extra1", same=False))
+        x = self._convolve(x, "extra1", same=False)
         self._expose("extra1", x)
-        x = x + nn.relu(self._convolve(x, "extra2", same=True))
+        x = x + self._convolve(x, "extra2", same=True)
         self._expose("extra2", x)
         x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 1), (1, 2, 1), "VALID")
-        x = x + nn.relu(self._convolve(x, "extra3", same=True))
+        x = x + self._convolve(x, "extra3", same=True)
         self._expose("extra3", x)
         return x
 

@@ -67,7 +67,7 @@ class Vertical(nn.Module):
         """Spectrogram f32[B, T, F] → map f32[B, T − 6, n]."""
         _require(x.shape[1], 7, f"a 7×{self.height} filter", "frames")
         kernel, bias = layers.Weights((7, self.height, 1, self.n), name="conv")()
-        x = nn.relu(layers.vertical_max(x, kernel, bias, same_time=False))
+        x = layers.vertical_max(x, kernel, bias, same_time=False)
         layers.expose(self, "pool", x)
         return x
 
@@ -90,7 +90,7 @@ class Timbral(nn.Module):
         maps = []
         for name, (frames, bands, factor) in zip(self.feature_layers, self.shapes, strict=True):
             kernel, bias = layers.Weights((frames, bands, 1, factor * self.n), name=f"conv_{name}")()
-            maps.append(nn.relu(layers.vertical_max(x, kernel, bias, same_time=True)))
+            maps.append(layers.vertical_max(x, kernel, bias, same_time=True))
             layers.expose(self, name, maps[-1])
         return jnp.concatenate(maps, axis=-1)
 
@@ -119,7 +119,7 @@ class Temporal(nn.Module):
         maps = []
         for i, (name, length) in enumerate(zip(self.feature_layers, self.lengths, strict=True)):
             kernel, bias = layers.Weights((length, 1, self.n * 2**i - self.n // 4), name=f"conv_{name}")()
-            maps.append(nn.relu(layers.conv1d(x, kernel, bias, same=True)))
+            maps.append(layers.conv1d(x, kernel, bias, same=True))
             layers.expose(self, name, maps[-1])
         return jnp.concatenate(maps, axis=-1)
 
@@ -161,16 +161,15 @@ class SampleLevel(nn.Module):
         _require(x.shape[1], 3**7, "a sample-level network", "samples")
         weights = [layers.Weights((3, 1 if i == 0 else self.n, self.n), name=f"stack{i + 1}")() for i in range(7)]
         if self.is_mutable_collection("maps"):
-            first = nn.relu(layers.strided_conv(x, *weights[0], stride=3))
+            first = layers.strided_conv(x, *weights[0], stride=3)
             layers.expose(self, "conv1", first)
             x = layers.conv1d_max(first, *weights[1], pool=3)
         else:
             mean, x = layers.sample_stacks(x, weights[0], weights[1], pool=3)
             layers.expose(self, "conv1", mean, mean=mean)
-        x = nn.relu(x)
         layers.expose(self, "pool2", x)
         for i, (kernel, bias) in enumerate(weights[2:], start=3):
-            x = nn.relu(layers.conv1d_max(x, kernel, bias, pool=3))
+            x = layers.conv1d_max(x, kernel, bias, pool=3)
             layers.expose(self, f"pool{i}", x)
         return x
 
@@ -202,6 +201,6 @@ class FrameLevel(nn.Module):
         maps = []
         for name, length in zip(self.feature_layers, self.lengths, strict=True):
             kernel, bias = layers.Weights((length, 1, self.n), name=f"conv_{name}")()
-            maps.append(nn.relu(layers.strided_conv(x, kernel, bias, stride=self.stride, same=self.same)))
+            maps.append(layers.strided_conv(x, kernel, bias, stride=self.stride, same=self.same))
             layers.expose(self, name, maps[-1])
         return maps[0] if len(maps) == 1 else jnp.concatenate(maps, axis=-1)

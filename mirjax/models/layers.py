@@ -107,6 +107,19 @@ def expose(module: nn.Module, name: str, values: jax.Array, *, mean: jax.Array |
         module.sow("features", name, averages, reduce_fn=last, init_fn=nothing)
 
 
+def _add(x, bias):
+    return x + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def _relu(x, bias):
+    return nn.relu(_add(x, bias))
+
+
+def _pool(x, pool):
+    window = (1, *pool, 1)
+    return lax.reduce_window(x, -jnp.inf, lax.max, window, window, "VALID")
+
+
 def _same_padding(kernel_size: int) -> tuple[int, int]:
     return ((kernel_size - 1) // 2, kernel_size // 2)
 
@@ -131,15 +144,19 @@ def in_time_blocks(function, x: jax.Array, *, num_steps: int, stride: int, reach
       f32[B, num_steps, C].
     """
     block = max(16, _BLOCK_BYTES // max(1, step_bytes))
+    span = (block - 1) * stride + reach
     if num_steps <= block:
         return function(x[:, : (num_steps - 1) * stride + reach])
-    blocks = -(-num_steps // block)
-    span = (block - 1) * stride + reach
-    x = pad_time(x, 0, max(0, (blocks - 1) * block * stride + span - x.shape[1]))
-    starts = jnp.arange(blocks) * (block * stride)
-    parts = lax.map(lambda start: function(lax.dynamic_slice_in_dim(x, start, span, axis=1)), starts)
-    joined = jnp.moveaxis(parts, 0, 1)
-    return joined.reshape(x.shape[0], blocks * block, *parts.shape[3:])[:, :num_steps]
+    first = jax.eval_shape(function, jax.ShapeDtypeStruct((x.shape[0], span, *x.shape[2:]), x.dtype))
+    output = jnp.zeros((x.shape[0], num_steps, *first.shape[2:]), first.dtype)
+
+    def fill(i, output):
+        # The last block is moved back to end with the map: some steps are computed twice, and nothing is padded.
+        start = jnp.minimum(i * block, num_steps - block)
+        part = lax.dynamic_slice_in_dim(x, start * stride, span, axis=1)
+        return lax.dynamic_update_slice_in_dim(output, function(part), start, axis=1)
+
+    return lax.fori_loop(0, -(-num_steps // block), fill, output)
 
 
 def _convolve1d(x, kernel, stride=1):
@@ -149,7 +166,7 @@ def _convolve1d(x, kernel, stride=1):
 
 
 def conv1d(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, same: bool = False) -> jax.Array:
-    """1-D convolution over time, stride 1: f32[B, T, C] → f32[B, T', n]; kernel (k, C, n).
+    """1-D convolution over time, stride 1, and ReLU: f32[B, T, C] → f32[B, T', n]; kernel (k, C, n).
 
     A single input channel is multiplied as a matrix of shifted copies, which beats a convolution with one channel.
     """
@@ -161,17 +178,17 @@ def conv1d(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, same: bool = Fal
 
     def convolve(part):
         if channels > 1:
-            return _convolve1d(part, kernel)
+            return _relu(_convolve1d(part, kernel), bias)
         steps = part.shape[1] - size + 1
         shifted = jax.vmap(lambda i: lax.dynamic_slice_in_dim(part[..., 0], i, steps, axis=1), out_axes=-1)
-        return jnp.matmul(shifted(jnp.arange(size)), kernel[:, 0], precision=_HIGHEST)
+        return _relu(jnp.matmul(shifted(jnp.arange(size)), kernel[:, 0], precision=_HIGHEST), bias)
 
     step_bytes = 4 * x.shape[0] * max(num_filters, size if channels == 1 else 0)
-    return in_time_blocks(convolve, x, num_steps=num_steps, stride=1, reach=size, step_bytes=step_bytes) + bias
+    return in_time_blocks(convolve, x, num_steps=num_steps, stride=1, reach=size, step_bytes=step_bytes)
 
 
 def strided_conv(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, stride: int, same: bool = False) -> jax.Array:
-    """Strided convolution of a waveform: f32[B, N] → f32[B, T', n]; kernel (k, 1, n).
+    """Strided convolution of a waveform, and ReLU: f32[B, N] → f32[B, T', n]; kernel (k, 1, n).
 
     With a stride that divides the kernel length the samples of one stride become channels, so that neighbouring frames
     share their multiplications' inputs. `same` pads as TensorFlow and JAX do.
@@ -188,25 +205,20 @@ def strided_conv(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, stride: in
     used = (num_steps - 1) * stride + size
     x = x[:, :used].reshape(x.shape[0], used // stride, stride)
     blocked = kernel.reshape(size // stride, stride, num_filters)
-    step_bytes = 4 * x.shape[0] * num_filters
-    return (
-        in_time_blocks(
-            lambda part: _convolve1d(part, blocked),
-            x,
-            num_steps=num_steps,
-            stride=1,
-            reach=size // stride,
-            step_bytes=step_bytes,
-        )
-        + bias
+    return in_time_blocks(
+        lambda part: _relu(_convolve1d(part, blocked), bias),
+        x,
+        num_steps=num_steps,
+        stride=1,
+        reach=size // stride,
+        step_bytes=4 * x.shape[0] * num_filters,
     )
 
 
 def conv1d_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, pool: int) -> jax.Array:
-    """`same` 1-D convolution, then max-pooling over `pool` steps: f32[B, T, C] → f32[B, T // pool, n].
+    """`same` 1-D convolution, ReLU, max-pooling over `pool` steps: f32[B, T, C] → f32[B, T // pool, n].
 
-    The activation, monotone, is the caller's and comes after. Few filters: the outputs of one pooling window are
-    computed together from the inputs they share.
+    Few filters: the outputs of one pooling window are computed together from the inputs they share.
     """
     size, channels, num_filters = kernel.shape
     _tally(x.shape[1], kernel)
@@ -221,29 +233,27 @@ def conv1d_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, pool: int) -
 
         def convolve(part):
             maps = _convolve1d(part, wide, pool)
-            return maps.reshape(*maps.shape[:2], pool, num_filters).max(axis=2)
+            return _relu(maps.reshape(*maps.shape[:2], pool, num_filters).max(axis=2), bias)
     else:
 
         def convolve(part):
-            window, strides = (1, pool, 1), (1, pool, 1)
-            return lax.reduce_window(_convolve1d(part, kernel), -jnp.inf, lax.max, window, strides, "VALID")
+            return _relu(_pool(_convolve1d(part, kernel), (pool,)), bias)
 
     step_bytes = 4 * x.shape[0] * pool * num_filters
-    return in_time_blocks(convolve, x, num_steps=num_steps, stride=pool, reach=reach, step_bytes=step_bytes) + bias
+    return in_time_blocks(convolve, x, num_steps=num_steps, stride=pool, reach=reach, step_bytes=step_bytes)
 
 
 def conv2d_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, pool: tuple[int, int]) -> jax.Array:
-    """`same` 2-D convolution, then max-pooling: f32[B, T, F, C] → f32[B, T // pool₀, F // pool₁, n]."""
+    """`same` 2-D convolution, then max-pooling, before the activation: f32[B, T, F, C] → f32[B, T // pool₀, F // pool₁, n]."""
     _tally(x.shape[1] * x.shape[2], kernel)
     maps = lax.conv_general_dilated(
         x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=_HIGHEST
     )
-    window = (1, *pool, 1)
-    return lax.reduce_window(maps, -jnp.inf, lax.max, window, window, "VALID") + bias
+    return _add(_pool(maps, pool), bias)
 
 
 def vertical_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, same_time: bool) -> jax.Array:
-    """Convolve a spectrogram with a vertical filter and keep the maximum over its frequency positions.
+    """Convolve a spectrogram with vertical filters, keep the maximum over their frequency positions, and ReLU.
 
     Args:
       x: f32[B, T, F].
@@ -252,7 +262,7 @@ def vertical_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, same_time:
       same_time: zeros before and after in time (T' = T), else `valid` (T' = T − kt + 1).
 
     Returns:
-      f32[B, T', n], before the activation.
+      f32[B, T', n].
     """
     num_frames, height, _, num_filters = kernel.shape
     num_bands = x.shape[2]
@@ -269,7 +279,7 @@ def vertical_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, same_time:
 
         def convolve(part):
             maps = _convolve1d(part, wide)
-            return maps.reshape(*maps.shape[:2], shifts, num_filters).max(axis=2)
+            return _relu(maps.reshape(*maps.shape[:2], shifts, num_filters).max(axis=2), bias)
     else:  # `group` shifts at once as extra outputs; one when there are filters enough
         group = min(shifts, -(-32 // num_filters))
         blocks = -(-shifts // group)
@@ -288,10 +298,10 @@ def vertical_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, same_time:
                 precision=_HIGHEST,
             )
             maps = maps.reshape(*maps.shape[:3], group, num_filters)
-            return jnp.where(real, maps, -jnp.inf).max(axis=(2, 3))
+            return _relu(jnp.where(real, maps, -jnp.inf).max(axis=(2, 3)), bias)
 
     step_bytes = 4 * x.shape[0] * shifts * num_filters
-    return in_time_blocks(convolve, x, num_steps=num_steps, stride=1, reach=num_frames, step_bytes=step_bytes) + bias
+    return in_time_blocks(convolve, x, num_steps=num_steps, stride=1, reach=num_frames, step_bytes=step_bytes)
 
 
 def sample_stacks(
@@ -313,7 +323,7 @@ def sample_stacks(
       pool: max-pooling after the second convolution.
 
     Returns:
-      (mean over time of the first map f32[B, n], pooled second map f32[B, T' // pool, m] before its activation).
+      (mean over time of the first map f32[B, n], pooled second map f32[B, T' // pool, m], after ReLU).
     """
     (kernel1, bias1), (kernel2, bias2) = first, second
     stride, _, num_first = kernel1.shape
@@ -326,8 +336,7 @@ def sample_stacks(
     marked = jnp.concatenate([samples, jnp.ones_like(samples[..., :1])], axis=-1)
 
     def first_map(part):
-        values = jnp.matmul(part[..., :stride], kernel1[:, 0], precision=_HIGHEST) + bias1
-        return nn.relu(values) * part[..., stride:]
+        return _relu(jnp.matmul(part[..., :stride], kernel1[:, 0], precision=_HIGHEST), bias1) * part[..., stride:]
 
     block = max(16, _BLOCK_BYTES // (4 * x.shape[0] * num_first))
     blocked = pad_time(marked, 0, -steps % block).reshape(x.shape[0], -1, block, stride + 1)
@@ -335,8 +344,7 @@ def sample_stacks(
     mean = sums.sum(axis=0) / steps
 
     def second_map(part):
-        window = (1, pool, 1)
-        return lax.reduce_window(_convolve1d(first_map(part), kernel2), -jnp.inf, lax.max, window, window, "VALID")
+        return _relu(_pool(_convolve1d(first_map(part), kernel2), (pool,)), bias2)
 
     pooled = in_time_blocks(
         second_map,
@@ -346,4 +354,4 @@ def sample_stacks(
         reach=pool + size - 1,
         step_bytes=4 * x.shape[0] * pool * (num_first + num_second),
     )
-    return mean, pooled + bias2
+    return mean, pooled

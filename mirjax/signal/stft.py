@@ -71,7 +71,7 @@ def map_frames(audio: jax.Array, function, *, n_fft: int, hop_length: int) -> ja
 
 def power_spectrum(frames: jax.Array) -> jax.Array:
     """Power spectrum |FFT|² of Hann-windowed frames: f32[t, n_fft] → f32[t, n_fft // 2 + 1]."""
-    spectrum = jnp.fft.rfft(frames * jnp.asarray(hann_window(frames.shape[-1]), frames.dtype))
+    spectrum = jnp.fft.rfft(frames * jnp.asarray(hann_window(frames.shape[-1])[None], frames.dtype))
     return spectrum.real**2 + spectrum.imag**2
 
 

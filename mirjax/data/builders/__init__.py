@@ -29,9 +29,7 @@ def prepare(name: str, source: str | os.PathLike, data_dir: str | os.PathLike) -
         ValueError: unknown name, or a folder that is missing or not what the builder needs.
     """
     if name not in PREPARED:
-        raise unknown_name(
-            "data set to prepare", name, PREPARED, "embedded sets, folders and manifests need none"
-        )
+        raise unknown_name("data set to prepare", name, PREPARED, "embedded sets, folders and manifests need none")
     module = importlib.import_module(f"{__name__}.{name}")
     source = Path(source).absolute()
     if not source.is_dir():

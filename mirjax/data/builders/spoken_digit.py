@@ -19,9 +19,7 @@ from pathlib import Path
 from ..catalogue import PREPARED
 from ..dataset import MANIFEST, open_source
 
-EXPECTED = (
-    f"give a checkout with recordings/digit_speaker_take.wav, or a folder with a {MANIFEST} (path,label,…)"
-)
+EXPECTED = f"give a checkout with recordings/digit_speaker_take.wav, or a folder with a {MANIFEST} (path,label,…)"
 NAME = re.compile(r"([0-9])_(.+)_([0-9]+)")
 TEST_TAKES = range(5)
 
@@ -63,19 +61,13 @@ def index(folder: Path) -> tuple[Row, ...]:
             else:
                 bad.append(path.name)
     if bad:
-        raise ValueError(
-            f"{folder}: {len(bad)} names are not digit_speaker_take.wav: {_first(bad)}; rename them"
-        )
+        raise ValueError(f"{folder}: {len(bad)} names are not digit_speaker_take.wav: {_first(bad)}; rename them")
     if not rows:
         raise ValueError(f"{folder} has neither recordings/*.wav nor a {MANIFEST}; {EXPECTED}")
-    if wrong := [
-        f"{row.label!r} of {row.id}" for row in rows if row.label not in PREPARED["spoken_digit"].classes
-    ]:
+    if wrong := [f"{row.label!r} of {row.id}" for row in rows if row.label not in PREPARED["spoken_digit"].classes]:
         raise ValueError(f"{folder}: {len(wrong)} labels are no digits: {_first(wrong)}; labels are 0 to 9")
     if missing := [row.id for row in rows if not row.path.is_file()]:
-        raise ValueError(
-            f"{folder}: {len(missing)} files are missing: {_first(missing)}; complete the folder"
-        )
+        raise ValueError(f"{folder}: {len(missing)} files are missing: {_first(missing)}; complete the folder")
     return tuple(sorted(rows, key=lambda row: row.id))
 
 
@@ -83,9 +75,7 @@ def _manifest_rows(folder: Path) -> tuple[list[Row], list[str]]:
     source, rows, bad = open_source(folder), [], []
     for i, id in enumerate(source.ids):
         match = NAME.fullmatch(Path(id).stem)
-        speaker, take = (
-            source.metadata.get(column, (None,) * len(source))[i] for column in ("speaker", "take")
-        )
+        speaker, take = (source.metadata.get(column, (None,) * len(source))[i] for column in ("speaker", "take"))
         if not match and (not speaker or not (take or "").isdecimal()):
             bad.append(id)
             continue
@@ -158,8 +148,7 @@ def _builder_class() -> type:
             rows = index(Path(dl_manager.manual_dir))
             parts = sorted({row.split for row in rows})
             return {
-                part or "all": self._generate_examples([row for row in rows if row.split == part])
-                for part in parts
+                part or "all": self._generate_examples([row for row in rows if row.split == part]) for part in parts
             }
 
         def _generate_examples(self, rows: Sequence[Row]) -> Iterator[tuple[str, dict]]:
