@@ -56,7 +56,9 @@ def find_classes(y):
     check_classification_targets(y)
     classes, codes = np.unique(y, return_inverse=True)
     if len(classes) < 2:
-        raise ValueError(f"y has one class only, {classes[0]!r}; a classifier needs clips of two classes or more")
+        raise ValueError(
+            f"y has one class only, {classes.tolist()[0]!r}; a classifier needs clips of two classes or more"
+        )
     return classes, codes
 
 

@@ -7,9 +7,9 @@ from N(0, 1), and targets Y of ±1 (one against the rest),
 
     H = max(xW + b, 0),    β = pinv(H) Y,    scores = max(x'W + b, 0) β,
 
-the label being the class of the largest score. The pseudo-inverse keeps the singular values above 1e6·eps·σ_max. All arithmetic is JAX's in float64, whatever
-the dtype of x and the state of `jax_enable_x64`, on the default device, or on the host's CPU where the
-default backend has no float64.
+the label being the class of the largest score. The pseudo-inverse keeps the singular values above
+1e6·eps·σ_max. All arithmetic is JAX's in float64, whatever the dtype of x and the state of `jax_enable_x64`,
+on the default device, or on the host's CPU where the default backend has no float64.
 
 Source
 ------
@@ -147,8 +147,8 @@ _ONE_AT_A_TIME = threading.Lock()
 def one_blas_thread():
     """BLAS on one thread, for the whole process; a second thread that asks waits.
 
-    On matrices of some hundred rows this is faster than two threads, and the rounding does not depend on the
-    number of cores.
+    On matrices of some hundred rows this is faster than two threads, ten times so when another process is busy
+    (OpenBLAS's threads wait for each other by spinning), and the rounding does not depend on the number of cores.
     """
     with _ONE_AT_A_TIME, _blas().limit(limits=1, user_api="blas"):
         yield
@@ -204,7 +204,7 @@ class ELMClassifier(ClassifierMixin, BaseEstimator):
         columns = np.arange(len(self.classes_)) if len(self.classes_) > 2 else np.array([1])
         targets = np.where(codes[:, None] == columns[None, :], 1.0, -1.0)
         self.hidden_weights_, self.hidden_bias_ = draw_hidden_layer(X.shape[1], self.hidden_units, self.random_state)
-        with double_precision():
+        with one_blas_thread(), double_precision():
             hidden = activate(X, self.hidden_weights_, self.hidden_bias_)
             weights, s = (np.asarray(a) for a in pseudo_inverse_product(hidden, targets, float(self.ridge)))
         self.output_weights_ = weights

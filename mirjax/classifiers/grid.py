@@ -178,7 +178,7 @@ class Grid(ABC):
         if len(rows) < len(train):
             raise ValueError(f"train has row {rows[counts > 1][0]} more than once; give every row once")
         if len(np.unique(self.codes[train])) < 2:
-            label = self.classes[self.codes[train[0]]].item()
+            label = self.classes.tolist()[self.codes[train[0]]]
             raise ValueError(f"train has one class only, {label!r}; it needs clips of two classes or more")
         return train, test
 

@@ -60,9 +60,9 @@ class NearestNeighbours(ClassifierMixin, BaseEstimator):
             ValueError: `n_neighbors` out of range, features that are not finite, a single class.
         """
         X, y = validate_data(self, X, y, dtype=np.float64)
+        self.classes_, _ = find_classes(y)
         if not 1 <= self.n_neighbors <= len(X):
             raise ValueError(f"n_neighbors={self.n_neighbors!r} must be between 1 and the {len(X)} training rows")
-        self.classes_, _ = find_classes(y)
         self.x_fit_, self.y_fit_ = X, y
         return self
 

@@ -6,11 +6,19 @@ import pytest
 from sklearn.datasets import load_digits, load_wine
 from sklearn.linear_model import Ridge
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from threadpoolctl import threadpool_limits
 
 from mirjax.classifiers import elm
 from mirjax.classifiers.elm import ELMClassifier
 
 CUTOFF = 1e6 * np.finfo(float).eps
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Numpy's pinv on two threads is ten times slower while another process is busy."""
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 @parametrize_with_checks([ELMClassifier(hidden_units=20)])

@@ -8,12 +8,20 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from threadpoolctl import threadpool_limits
 
 from mirjax.classifiers import elm
 from mirjax.classifiers.grid import Scaled, make_grid, standardisation
 from mirjax.classifiers.svm import SVMClassifier
 
 NAMES, SCALINGS = ("elm", "svm", "knn"), ("none", "standard")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Numpy's pinv on two threads is ten times slower while another process is busy."""
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 @parametrize_with_checks([Scaled(SVMClassifier())])

@@ -1,0 +1,689 @@
+"""Tables and figures of one or several run folders, from their records and predictions alone.
+
+Convention
+---------- A *table* holds what shares a data set, classifier, scaling, protocol, selection and width;
+networks whose n was set freely stand in every table of their kind, and so do the baselines `mfcc`, `majority`
+and `chance`. A *row* is one (architecture, n, input, options), averaged over its seeds. Accuracies are shares
+in [0, 1], shown in %. The mean is the study's, over folds and seeds; clips are weighted so that intervals and
+tests are about that very mean, though folds differ in size. Majority and chance are neither ranked nor
+tested. A cell that lacks folds or decisions is left out with a warning.
+
+What is here
+------------
+* :func:`summarise`: run folders → :class:`Report` of :class:`Table` of :class:`Row`
+* :func:`build_report`: the same, written as report.md, .csv, .tex, accuracy.png, pareto.png
+* :data:`CLAIMS`: the published orderings, each reproduced, refuted or undecided
+
+Source: Pons and Serra 2019, Randomly weighted CNNs for (music) audio classification; ARCHITECTURES §5.7.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mirjax import metrics, results, statistics
+from mirjax.experiments import render
+
+BASELINES = ("mfcc", "majority", "chance")
+UNTESTED = ("majority", "chance")
+EQUALITY_MARGIN = 0.05  # networks count as equal when the whole interval of their difference is within ± 5 points
+SELECTION_NOTES = {
+    "legacy": "legacy: chosen on the test folds, optimistic",
+    "nested": "nested: chosen on folds inside the training clips",
+    "validation": "validation: chosen on the validation clips, fitted on the training clips only",
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A published ordering: `first` is better than (`>`) or as good as (`=`) `second`.
+
+    `made_for` names the data it was made for, `classifiers` and `widths` (None for any) those it speaks of.
+    """
+
+    first: str
+    relation: str
+    second: str
+    made_for: str
+    classifiers: tuple[str, ...] | None = None
+    widths: tuple[int | None, ...] | None = None
+
+
+EVERYWHERE = "GTZAN, Ballroom, US8K"
+CLAIMS = (
+    Claim("sample", ">", "frame_many", EVERYWHERE),
+    Claim("frame_many", ">", "frame", EVERYWHERE),
+    Claim("7x86", ">", "7x96", "GTZAN (SVM), Ballroom, US8K"),
+    Claim("7x86", "=", "7x96", "GTZAN (ELM)", ("elm",)),
+    Claim("vgg", "=", "timbral_temporal", "GTZAN (SVM)", ("svm",)),
+    Claim("vgg", "=", "timbral_temporal", "GTZAN (ELM, 120)", ("elm",), (120, None)),
+    Claim("timbral_temporal", ">", "vgg", "GTZAN (ELM, 3500)", ("elm",), (3500,)),
+    Claim("temporal", ">", "timbral_temporal", "Ballroom"),
+    Claim("vgg", ">", "timbral_time", "US8K"),
+)
+BEST_CLAIM = Claim("best network", ">", "mfcc", EVERYWHERE)
+ORDERING_NOTE = (
+    "Published orderings (ARCHITECTURES §5.7): first minus second in points, paired bootstrap clustered as above, each "
+    "by itself (no correction over claims). An order is decided when the interval excludes 0; equality is reproduced "
+    f"when the interval lies within ± {100 * EQUALITY_MARGIN:.0f} points and refuted when it excludes 0. That the best "
+    "network beats mfcc is tested with the choice of the best accounted for."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One line of a table: an architecture with its setting, averaged over seeds."""
+
+    architecture: str
+    width: int | None
+    n: int | None
+    input: str
+    options: dict
+    seeds: tuple
+    accuracy: float
+    balanced_accuracy: float | None
+    macro_f1: float | None
+    num_parameters: int | None
+    num_features: int | None
+    gflops: float | None
+    feature_seconds_per_clip: float | None
+    hyperparameters: tuple[dict, int, int] | None  # the most frequent setting, how often, of how many
+    predicted: np.ndarray | None  # class numbers, int32 [S, M]
+    correct: np.ndarray | None  # f64 [S, M]
+    num_clips: int
+    rank: int | None = None
+    interval: statistics.Interval | None = None
+    comparison: statistics.Comparison | None = None
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is none of the networks."""
+        return self.architecture in BASELINES
+
+    @property
+    def setting(self) -> tuple:
+        """What tells rows of one table apart."""
+        return (self.architecture, self.n or 0, self.input, _canonical(self.options))
+
+
+@dataclass(frozen=True)
+class OrderingResult:
+    """What one table says about one claim; the difference is first minus second."""
+
+    claim: Claim
+    dataset: str
+    classifier: str
+    scaling: str
+    width: int | None
+    input: str
+    difference: statistics.Difference
+    verdict: str
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A ranked table with what stands below it."""
+
+    dataset: str
+    classifier: str
+    scaling: str
+    protocol: str
+    selection: str
+    width: int | None
+    rows: tuple[Row, ...]
+    classes: tuple[str, ...]
+    confusion: np.ndarray  # of the best row, summed over seeds, int64 [K, K]
+    variance: statistics.VarianceComponents | None
+    kendall: float | None
+    seeds_needed: str
+    notes: tuple[str, ...]
+    orderings: tuple[OrderingResult, ...]
+
+    @property
+    def best(self) -> Row:
+        """The row of rank 1."""
+        return next(row for row in self.rows if row.rank == 1)
+
+    @property
+    def title(self) -> str:
+        """Data set, classifier and what else sets the table apart."""
+        width = "free n" if self.width is None else f"width {self.width}"
+        parts = [self.classifier, f"scaling {self.scaling}", f"protocol {self.protocol}"]
+        return f"{self.dataset}: {', '.join([*parts, f'selection {self.selection}', width])}"
+
+    def label(self, row: Row) -> str:
+        """Name of a row: its architecture and the options that not all networks of the table share."""
+        if row.is_baseline:
+            return row.architecture
+        others = [r.options for r in self.rows if not r.is_baseline]
+        own = [
+            key if value is True else f"{key}={value}"
+            for key, value in sorted(row.options.items())
+            if any(options.get(key) != value for options in others)
+        ]
+        return row.architecture + (f" ({', '.join(own)})" if own else "")
+
+    def full_label(self, row: Row) -> str:
+        """Name of a row where no column tells its n and input."""
+        parts = [self.label(row)]
+        if sum(r.architecture == row.architecture and r.input == row.input for r in self.rows) > 1:
+            parts.append(f"n={row.n}")
+        return " ".join(parts if row.input == "raw" else [*parts, row.input])
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Average ranks over data sets, and how alike the data sets rank."""
+
+    title: str
+    datasets: tuple[str, ...]
+    labels: tuple[str, ...]
+    ranks: np.ndarray  # [K]
+    correlation: np.ndarray  # [D, D]
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """All tables of some run folders.
+
+    Attributes:
+        tables: the tables, by data set, width, scaling and classifier.
+        rankings: over several data sets, if there are several.
+        provenance: commits and versions that the records name.
+        warnings: what was left out.
+    """
+
+    tables: tuple[Table, ...]
+    rankings: tuple[Ranking, ...]
+    provenance: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def orderings(self) -> list[OrderingResult]:
+        """The published orderings, in all tables, claim by claim."""
+        found = [result for table in self.tables for result in table.orderings]
+        order = {claim: index for index, claim in enumerate([*CLAIMS, BEST_CLAIM])}
+        return sorted(found, key=lambda result: order[result.claim])
+
+    @property
+    def ordering_note(self) -> str:
+        """How the orderings were decided."""
+        return ORDERING_NOTE
+
+    def to_text(self) -> str:
+        """The report for a terminal, at most 120 columns wide (class names and paths aside)."""
+        return render.text(self)
+
+    def to_markdown(self) -> str:
+        """The report in full, as Markdown."""
+        return render.markdown(self)
+
+    def to_csv(self) -> str:
+        """One line for each row of each table, numbers unrounded to six digits."""
+        return render.csv_lines(self)
+
+    def to_latex(self) -> str:
+        """The tables, for a document that uses booktabs and graphicx."""
+        return render.latex(self)
+
+    def write(self, out: Path) -> None:
+        """Write report.md, report.csv, report.tex, accuracy.png and pareto.png into a folder.
+
+        Args:
+            out: the folder; made when it is not there.
+        """
+        from mirjax import plots
+
+        out = Path(out)
+        out.mkdir(parents=True, exist_ok=True)
+        for suffix, text in (("md", self.to_markdown()), ("csv", self.to_csv()), ("tex", self.to_latex())):
+            (out / f"report.{suffix}").write_text(text, encoding="utf-8", newline="\n")
+        if self.tables:
+            plots.plot_accuracy(self.tables, out / "accuracy.png")
+            plots.plot_pareto(self.tables, out / "pareto.png")
+
+
+def build_report(workdirs: Sequence, out: Path | None = None) -> Report:
+    """Summarise run folders and write the report's files.
+
+    Args:
+        workdirs: run folders; what several of them hold is merged.
+        out: where to write; the first run folder when None.
+
+    Returns:
+        The report.
+
+    Raises:
+        ValueError: no run folder, or what :func:`summarise` refuses.
+    """
+    report = summarise(workdirs)
+    report.write(Path(out) if out is not None else Path(workdirs[0]))
+    return report
+
+
+def summarise(workdirs: Sequence) -> Report:
+    """Make all tables of some run folders.
+
+    Args:
+        workdirs: run folders; a record that several hold counts once.
+
+    Returns:
+        The report, nothing written.
+
+    Raises:
+        ValueError: a folder without records, a damaged file, or folders that split a data set differently.
+    """
+    if not workdirs:
+        raise ValueError("no run folder given; name at least one")
+    cells, clips, warnings, provenance = _read_cells([Path(workdir) for workdir in workdirs])
+    tables = _make_tables(cells, clips)
+    return Report(tuple(tables), tuple(_make_rankings(tables)), tuple(provenance), tuple(warnings))
+
+
+# ── from records to cells ─────────────────────────────────────────────────────────────────────────
+
+
+class _Key(NamedTuple):
+    """What a row of a table averages over seeds; options as sorted JSON."""
+
+    dataset: str
+    protocol: str
+    selection: str
+    scaling: str
+    classifier: str
+    architecture: str
+    width: int | None
+    n: int | None
+    input: str
+    options: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Clips:
+    """The clips of a data set under one protocol, by id."""
+
+    ids: list
+    folds: np.ndarray
+    groups: np.ndarray
+    labels: np.ndarray  # class numbers
+    classes: tuple[str, ...]
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Weights that turn the mean over clips into the mean over folds."""
+        _, codes, counts = np.unique(self.folds, return_inverse=True, return_counts=True)
+        return (1 / (counts * len(counts)))[codes]
+
+
+@dataclass(frozen=True, eq=False)
+class _Cell:
+    """One seed of a row: its values by metric, a record of every fold, and its decisions as class numbers."""
+
+    key: _Key
+    seed: object
+    values: dict[str, list[float]]
+    records: list[dict]
+    predicted: np.ndarray | None
+
+
+def _canonical(value) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def _order(key) -> tuple:
+    """Sorting key of tuples that hold numbers, text and None."""
+    if isinstance(key, tuple):
+        return tuple(_order(part) for part in key)
+    return (key is not None, isinstance(key, str), key if key is not None else 0)
+
+
+def _read_cells(workdirs: list[Path]):
+    """All complete cells, the clips of each (dataset, protocol), warnings and provenance."""
+    grouped, splits, provenance = defaultdict(lambda: defaultdict(list)), {}, set()
+    for workdir in workdirs:
+        for record in results.read_records(workdir):
+            place = (record["dataset"], record["protocol"])
+            split, first = splits.setdefault(place, (record["split_hash"], workdir))
+            if split != record["split_hash"]:
+                raise ValueError(
+                    f"{record['dataset']} is split differently in {first} and {workdir} "
+                    f"({split}, {record['split_hash']}); report them apart"
+                )
+            versions = ", ".join(f"{name} {version}" for name, version in sorted((record["versions"] or {}).items()))
+            provenance.add(f"commit {record['commit'] or 'unknown'}; {versions or 'versions unknown'}")
+            key = _Key(*(record[name] for name in _Key._fields[:-1]), _canonical(record["options"]))
+            grouped[key, record["seed"]][workdir].append(record)
+    folds = defaultdict(set)
+    for (key, _), folders in grouped.items():
+        folds[key[:2]] |= {record["fold"] for records in folders.values() for record in records}
+    cells, clips, warnings = [], {}, []
+    for (key, seed), folders in sorted(grouped.items(), key=lambda item: _order(item[0])):
+        problems = []
+        for workdir, records in folders.items():  # a cell that several folders hold counts once
+            try:
+                cells.append(_read_cell(key, seed, workdir, records, folds[key[:2]], clips))
+                break
+            except ValueError as error:
+                problems.append(str(error))
+        else:
+            name = f"{key.dataset}, {key.architecture}, n={key.n}, {key.input}, {key.classifier}, seed {seed}"
+            warnings.append(f"left out: {name}: {'; '.join(problems)}")
+    return cells, clips, warnings, sorted(provenance)
+
+
+def _read_cell(key: _Key, seed, workdir: Path, records: list[dict], folds: set, clips: dict) -> _Cell:
+    by_metric = defaultdict(dict)
+    for record in records:
+        by_metric[record["metric"]][record["fold"]] = record
+    missing = {fold for values in by_metric.values() for fold in folds - values.keys()}
+    if missing or "accuracy" not in by_metric:
+        raise ValueError(f"folds {sorted(missing)} are missing" if missing else "its accuracy is missing")
+    values = {metric: [found[fold]["value"] for fold in sorted(folds)] for metric, found in by_metric.items()}
+    records = [by_metric["accuracy"][fold] for fold in sorted(folds)]
+    name, predicted = records[0]["predictions"], None
+    if name is not None:
+        rows = sorted(results.read_predictions(workdir, name), key=lambda row: str(row["id"]))
+        if {row["fold"] for row in rows} != folds:
+            raise ValueError("its decisions are not of the folds of its records")
+        reference = clips.setdefault(key[:2], clips.get(key[:2]) or _make_clips(rows))
+        if reference.ids != [row["id"] for row in rows]:
+            raise ValueError("its decisions are about other clips")
+        numbers = {name: number for number, name in enumerate(reference.classes)}
+        predicted = np.array([numbers.get(str(row["prediction"]), -1) for row in rows], np.int32)
+        if abs((predicted == reference.labels) @ reference.weights - np.mean(values["accuracy"])) > 1e-6:
+            raise ValueError("its records and decisions disagree")
+    return _Cell(key, seed, values, records, predicted)
+
+
+def _make_clips(rows) -> _Clips:
+    known = {str(row["label"]) for row in rows} | {str(name) for row in rows for name in row["scores"] or ()}
+    classes = tuple(sorted(known))
+    numbers = {name: number for number, name in enumerate(classes)}
+    return _Clips(
+        ids=[row["id"] for row in rows],
+        folds=np.array([str(row["fold"]) for row in rows]),
+        groups=np.array([str(row["id"] if row["group"] is None else row["group"]) for row in rows]),
+        labels=np.array([numbers[str(row["label"])] for row in rows], np.int32),
+        classes=classes,
+    )
+
+
+# ── from cells to tables ──────────────────────────────────────────────────────────────────────────
+
+
+def _make_tables(cells: list[_Cell], clips: dict) -> list[Table]:
+    families = defaultdict(list)
+    for cell in cells:
+        if cell.key.architecture not in UNTESTED:
+            families[
+                cell.key.dataset, cell.key.scaling, cell.key.classifier, cell.key.protocol, cell.key.selection
+            ].append(cell)
+    tables = []
+    for (dataset, _, _, protocol, _), family in sorted(families.items()):
+        untested = [
+            c
+            for c in cells
+            if c.key.architecture in UNTESTED and (c.key.dataset, c.key.protocol) == (dataset, protocol)
+        ]
+        widths = {cell.key.width for cell in family if cell.key.width is not None} or {None}
+        for width in sorted(widths, key=_order):
+            chosen = [cell for cell in family if cell.key.width in (width, None)]
+            tables.append(_make_table(width, chosen, untested, clips[dataset, protocol]))
+    return sorted(tables, key=lambda t: _order((t.dataset, t.width, t.scaling, t.classifier, t.protocol, t.selection)))
+
+
+def _make_rows(cells: Iterable[_Cell], clips: _Clips) -> list[Row]:
+    grouped = defaultdict(list)
+    for cell in cells:
+        grouped[cell.key.architecture, cell.key.width, cell.key.n, cell.key.input, cell.key.options].append(cell)
+    rows = []
+    for (architecture, width, n, kind, options), group in sorted(grouped.items(), key=lambda item: _order(item[0])):
+        # Chance and majority come with every selection's run, and once is enough.
+        group = list({_canonical(cell.seed): cell for cell in group}.values())
+        first = group[0].records[0]
+        settings = Counter(_canonical(r["hyperparameters"]) for cell in group for r in cell.records)
+        setting, count = min(settings.items(), key=lambda item: (-item[1], item[0]))
+        predicted = None
+        if all(cell.predicted is not None for cell in group):
+            predicted = np.stack([cell.predicted for cell in group])
+        means = {m: _mean([cell.values.get(m) for cell in group]) for m in metrics.METRICS}
+        rows.append(
+            Row(
+                architecture=architecture,
+                width=width,
+                n=n,
+                input=kind,
+                options=json.loads(options) or {},
+                seeds=tuple(cell.seed for cell in group),
+                **means,
+                num_parameters=first["num_parameters"],
+                num_features=first["num_features"],
+                gflops=first["gflops"],
+                feature_seconds_per_clip=_mean([[cell.records[0]["feature_seconds_per_clip"]] for cell in group]),
+                hyperparameters=(json.loads(setting), count, settings.total()) if json.loads(setting) else None,
+                predicted=predicted,
+                correct=None if predicted is None else (predicted == clips.labels).astype(float),
+                num_clips=len(clips.ids),
+            )
+        )
+    return rows
+
+
+def _mean(values) -> float | None:
+    if any(value is None or None in value for value in values):
+        return None
+    return float(np.mean([np.mean(value) for value in values]))
+
+
+def _make_table(width, cells, untested, clips: _Clips) -> Table:
+    first = cells[0]
+    rows = _make_rows([*cells, *untested], clips)
+    decided = [row for row in rows if row.correct is not None]
+    options = dict(weights=clips.weights)
+    intervals = statistics.bootstrap_intervals(
+        [row.correct for row in decided], clips.groups, single_split=first.key.protocol == "split", **options
+    )
+    with_interval = {row.setting: interval for row, interval in zip(decided, intervals, strict=True)}
+    tested = [row for row in decided if row.architecture not in UNTESTED]
+    compared = dict.fromkeys((row.setting for row in tested), None)
+    if len(tested) > 1:
+        comparisons = statistics.compare_with_best([row.correct for row in tested], clips.groups, **options)
+        compared = {row.setting: comparison for row, comparison in zip(tested, comparisons, strict=True)}
+    # The best of the test comes first also where rounding would order equal means otherwise.
+    rows.sort(key=lambda r: (-round(r.accuracy, 9), r.setting not in compared, _is_behind(compared.get(r.setting))))
+    rank, finished = 0, []
+    for row in rows:
+        rank += row.setting in compared
+        finished.append(
+            replace(
+                row,
+                rank=rank if row.setting in compared else None,
+                interval=with_interval.get(row.setting),
+                comparison=compared.get(row.setting),
+            )
+        )
+    ranked = [row for row in finished if row.rank]
+    networks = [row for row in ranked if not row.is_baseline]
+    best = ranked[0]
+    names = (*clips.classes, "other") if (best.predicted < 0).any() else clips.classes
+    confusion = metrics.confusion_matrix(
+        np.tile(clips.labels, len(best.predicted)),
+        np.where(best.predicted < 0, len(clips.classes), best.predicted).ravel(),
+        np.arange(len(names)),
+    )
+    several = [statistics.variance_components(row.correct) for row in networks if len(row.seeds) > 1]
+    variance = None
+    if several:
+        parts = np.mean([(v.seed, v.clip, v.residual) for v in several], axis=0)
+        variance = statistics.VarianceComponents(*map(float, parts))
+    table = Table(
+        dataset=first.key.dataset,
+        classifier=first.key.classifier,
+        scaling=first.key.scaling,
+        protocol=first.key.protocol,
+        selection=first.key.selection,
+        width=width,
+        rows=tuple(finished),
+        classes=names,
+        confusion=confusion,
+        variance=variance,
+        kendall=_kendall(networks, clips),
+        seeds_needed=_seeds_needed(ranked, clips),
+        notes=(),
+        orderings=(),
+    )
+    return replace(table, notes=tuple(_notes(table)), orderings=tuple(_judge(table, clips)))
+
+
+def _is_behind(comparison) -> bool:
+    return comparison is not None and comparison.p is not None
+
+
+def _kendall(networks: list[Row], clips: _Clips) -> float | None:
+    seeds = set.intersection(*(set(row.seeds) for row in networks)) if networks else set()
+    accuracies = [
+        [row.correct[row.seeds.index(seed)] @ clips.weights for row in networks] for seed in sorted(seeds, key=_order)
+    ]
+    return statistics.kendall_between_seeds(np.array(accuracies)) if len(seeds) > 1 else None
+
+
+def _seeds_needed(ranked: list[Row], clips: _Clips) -> str:
+    if len(ranked) < 2:
+        return ""
+    first, second = ranked[:2]
+    names = f"{first.architecture} and {second.architecture}"
+    if min(len(first.seeds), len(second.seeds)) < 2:
+        return f"Seeds that would separate the first two ({names}): not to be told from one seed."
+    number = statistics.seeds_to_separate(first.correct, second.correct, clips.groups, weights=clips.weights)
+    if number is None:
+        answer = "no number would, the clips alone leave too much doubt; more clips or groups are needed"
+    else:
+        answer = f"{number}, were the observed difference the true one"
+    return f"Seeds that would separate the first two ({names}) at the 5 % level: {answer}."
+
+
+def _notes(table: Table) -> list[str]:
+    """What stands below a table."""
+    networks = [row for row in table.rows if row.rank and not row.is_baseline]
+    notes = [
+        "Intervals: 95 %, cluster bootstrap over seeds and clips (groups where given). p: against the best, paired on "
+        "the same clips, the choice of the best accounted for, Holm over the rows; t: the study's two-sample t-test "
+        "over networks, uncorrected."
+    ]
+    leaves_out = list(dict.fromkeys(row.interval.leaves_out for row in networks if row.interval.leaves_out))
+    if leaves_out:
+        notes.append(f"The intervals leave out {'; '.join(leaves_out)}.")
+    if networks and all(len(row.seeds) == 1 for row in networks):
+        notes.append("With one seed, p compares these very networks, not their architectures.")
+    notes.append(f"Hyper-parameters {SELECTION_NOTES.get(table.selection, table.selection)}.")
+    if any(row.input == "standardised" for row in networks):
+        notes.append(
+            "standardised (transductive): one scalar mean and deviation over the whole set, test clips included."
+        )
+    chosen = [
+        f"{table.label(row)} {_settings(row.hyperparameters[0])} ({row.hyperparameters[1]} of {row.hyperparameters[2]})"
+        for row in table.rows
+        if row.hyperparameters
+    ]
+    if chosen:
+        notes.append(f"Most frequent choice: {'; '.join(dict.fromkeys(chosen))}.")
+    shared = {
+        key: value
+        for row in networks[:1]
+        for key, value in sorted(row.options.items())
+        if all(other.options.get(key) == value for other in networks)
+    }
+    if shared:
+        notes.append(f"All networks: {_settings(shared)}.")
+    if table.variance:
+        parts = (table.variance.seed, table.variance.clip, table.variance.residual)
+        total = sum(parts) or 1.0
+        seed, clip, rest = (f"{100 * part / total:.1f}" for part in parts)
+        notes.append(f"Variance of a decision, averaged over networks: seeds {seed} %, clips {clip} %, rest {rest} %.")
+    if table.kendall is not None:
+        notes.append(f"Kendall's τ between the rankings of two seeds: {table.kendall:.2f}.")
+    return [*notes, *filter(None, [table.seeds_needed])]
+
+
+def _settings(settings: dict) -> str:
+    return ", ".join(f"{key}={_short(value)}" for key, value in settings.items())
+
+
+def _short(value) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+# ── over tables ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _judge(table: Table, clips: _Clips) -> list[OrderingResult]:
+    """Hold the published orderings against a table, for every input that both architectures have."""
+    rows = defaultdict(dict)
+    for row in sorted((row for row in table.rows if row.rank), key=lambda row: row.n or 0):
+        if not row.is_baseline:
+            # Released averaging touches the frame-level networks only: rows that differ in it still meet.
+            options = {key: value for key, value in row.options.items() if key != "legacy_collapse"}
+            rows[row.input, _canonical(options)][row.architecture] = row  # of several n the largest
+    found = []
+
+    def add(claim, kind, first, second, verdict=None):
+        difference = statistics.paired_difference(first.correct, second.correct, clips.groups, weights=clips.weights)
+        verdict = verdict or _verdict(claim.relation, difference)
+        place = (table.dataset, table.classifier, table.scaling, table.width, kind)
+        found.append(OrderingResult(claim, *place, difference, verdict))
+
+    for claim in CLAIMS:
+        if claim.classifiers is not None and table.classifier not in claim.classifiers:
+            continue
+        if claim.widths is not None and table.width not in claim.widths:
+            continue
+        for (kind, _), named in sorted(rows.items()):
+            if claim.first in named and claim.second in named:
+                add(claim, kind, named[claim.first], named[claim.second])
+    mfcc = next((row for row in table.rows if row.architecture == "mfcc"), None)
+    networks = [row for row in table.rows if row.rank and not row.is_baseline]
+    if mfcc and networks:
+        # The best network was picked among many: its lead needs the test that knows, its lag does not.
+        p = mfcc.comparison.p if mfcc.comparison else None
+        verdict = None if p is None else "reproduced" if p <= 0.05 else "undecided"
+        add(BEST_CLAIM, networks[0].input, networks[0], mfcc, verdict)
+    return found
+
+
+def _verdict(relation: str, difference: statistics.Difference) -> str:
+    differs = difference.low > 0 or difference.high < 0
+    if relation == "=":
+        within = max(abs(difference.low), abs(difference.high)) <= EQUALITY_MARGIN
+        return "refuted" if differs else "reproduced" if within else "undecided"
+    return "undecided" if not differs else "reproduced" if difference.low > 0 else "refuted"
+
+
+def _make_rankings(tables: list[Table]) -> list[Ranking]:
+    grouped = defaultdict(list)
+    for table in tables:
+        grouped[table.classifier, table.scaling, table.width].append(table)
+    rankings = []
+    for (classifier, scaling, width), group in sorted(grouped.items(), key=lambda item: _order(item[0])):
+        if len({table.dataset for table in group}) < 2:
+            continue
+        ranked = [{row.setting: row for row in table.rows if row.rank} for table in group]
+        common = [setting for setting in ranked[0] if all(setting in rows for rows in ranked)]
+        if len(common) < 3:
+            continue
+        scores = np.array([[rows[setting].accuracy for setting in common] for rows in ranked])
+        datasets = [table.dataset for table in group]
+        if len(set(datasets)) < len(datasets):
+            datasets = [f"{table.dataset} ({table.protocol}, {table.selection})" for table in group]
+        ranks = statistics.average_ranks(np.round(scores, 9))
+        order = np.argsort(ranks, kind="stable")
+        rows = [ranked[0][common[index]] for index in order]
+        correlation = statistics.rank_correlation(np.round(scores, 9))
+        title = ", ".join([classifier, f"scaling {scaling}", "free n" if width is None else f"width {width}"])
+        labels = tuple(group[0].full_label(row) for row in rows)
+        rankings.append(Ranking(title, tuple(datasets), labels, ranks[order], correlation))
+    return rankings
