@@ -2,13 +2,13 @@
 
 Arrays: audio `[B, N]` → features `[B, D]`, for S seeds `[S, B, D]`. Maps never leave the compiled function.
 
-Every clip is computed by one program of fixed shape: one clip at a time on a CPU, where that is fastest, and blocks of
-eight elsewhere, the last one filled up; several devices share the blocks. So the numbers do not depend on the batch, the
-order or the number of clips or seeds (on an accelerator they may depend on the device, within 1e-5).
+Every clip is computed by one program of fixed shape: one clip at a time on a CPU, where that is fastest, and blocks
+of eight elsewhere, the last one filled up; several devices share the blocks. So the numbers do not depend on the batch,
+the order or the number of clips or seeds (on an accelerator they may depend on the device, within 1e-5).
 
 Source: Pons & Serra (2019): features are averages over all positions of the selected maps.
-Names: `initialise`, `extract`, `extract_each`, `random_features`, `layer_means`, `feature_names`, `feature_moments`, `mfcc_features`,
-`num_parameters`, `gigaflops`, `num_features`.
+Names: `initialise`, `extract`, `extract_each`, `random_features`, `layer_means`, `mfcc_features`,
+`representation_sums`, `moments`, `num_parameters`, `num_features`, `feature_names`, `gigaflops`.
 """
 
 import functools
@@ -77,7 +77,7 @@ def gigaflops(model, num_samples: int = 350_000) -> float:
 def feature_names(model, num_samples: int = 350_000) -> tuple[str, ...]:
     """`layer/channel` of every feature, in order."""
     averages = _trace(model, num_samples)[1]
-    return tuple(f"{layer}/{i}" for layer, leaf in averages.items() for i in range(leaf.shape[-1]))
+    return tuple(f"{layer}/{i}" for layer in model.feature_layers for i in range(averages[layer].shape[-1]))
 
 
 def layer_means(model, variables, x):

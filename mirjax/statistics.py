@@ -50,7 +50,7 @@ Multiple comparisons, ch. 4.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -130,17 +130,39 @@ class _Influence:
             df = np.where(spread > 0, (seed + cluster) ** 2 / spread, np.inf)
         return variance, seed + cluster, df
 
-    def family_df(self, a: int) -> float:
+    def moderated(self) -> tuple[np.ndarray, np.ndarray]:
+        """V_s drawn towards the family's common value, and its df, both `[A]` (Smyth 2004, sections 4 and 6.2)."""
+        from scipy import optimize, special
+
+        df = np.array([len(m) - 1 for m in self.seed_margins], float)
+        several = df > 0
+        if several.sum() < 3:
+            return self.seed_variance, np.maximum(df, 1)
+        d = df[several] / 2
+        # Seeds that tie say nothing about the spread: below what the residual alone leaves behind in 2 % of cases.
+        v = np.maximum(self.seed_variance[several], 0.02 * self.residual_variance[several] + ROUNDING**2)
+        logs = np.log(v) - special.digamma(d) + np.log(d)
+        excess = logs.var(ddof=1) - special.polygamma(1, d).mean()
+        if excess > 1e-3:  # the networks differ in how much their seeds vary: trigamma(prior / 2) = excess
+            prior = 2 * optimize.brentq(lambda x: special.polygamma(1, x) - excess, 1e-3, 1e4)
+            common = np.exp(logs.mean() + special.digamma(prior / 2) - np.log(prior / 2))
+            shared = (prior * common + df * self.seed_variance) / (prior + df)
+        else:
+            prior = np.inf
+            shared = np.full(len(df), (df @ self.seed_variance) / df.sum())
+        # All of one pooled variance have as many df as there are: no more may come out of the sum in `family_df`.
+        pooled = df.sum() * len(d) / (4 * (len(d) - 1))
+        shared = np.maximum(shared, self.seed_variance)
+        return np.where(several, shared, 0), np.minimum(df + prior, np.maximum(np.maximum(df, 1), pooled))
+
+    def family_df(self, a: int, seed_variance, seed_df) -> float:
         """df of h_a + mean of the other h_b: the variance that the largest difference from `a` draws on."""
         num, num_clusters = self.cluster_margins.shape
         centred = self.cluster_margins - self.cluster_margins.mean(0)
         cluster = (centred**2).sum(1) / (num_clusters - 1) / num_clusters * num / (num - 1)
-        seeds = np.array([max(len(m) - 1, 1) for m in self.seed_margins])
         weights = np.where(np.arange(num) == a, 1, 1 / (num - 1))
-        spread = weights**2 @ (
-            self.seed_variance**2 / seeds + cluster**2 / ((num_clusters - 1) * (num - 1) / num)
-        )
-        return (weights @ (self.seed_variance + cluster)) ** 2 / spread if spread > 0 else np.inf
+        spread = weights**2 @ (seed_variance**2 / seed_df + cluster**2 / ((num_clusters - 1) * (num - 1) / num))
+        return (weights @ (seed_variance + cluster)) ** 2 / spread if spread > 0 else np.inf
 
 
 def _clusters(groups, num_clips: int) -> tuple[np.ndarray, str]:
@@ -198,8 +220,11 @@ def _multiplicities(rng, num_resamples: int, n: int) -> np.ndarray:
     return np.bincount(drawn.ravel(), minlength=num_resamples * n).reshape(num_resamples, n) * (n / (n - 1))
 
 
-def _deviations(influence: _Influence, num_resamples: int, seed: int) -> np.ndarray:
-    """First-order deviations d* of all means, `[num_resamples, A]`: clusters shared, seeds independent."""
+def _deviations(influence: _Influence, num_resamples: int, seed: int, seed_variance=None) -> np.ndarray:
+    """First-order deviations d* of all means, `[num_resamples, A]`: clusters shared, seeds independent.
+
+    With `seed_variance` the seeds' part is normal with that variance instead of resampled.
+    """
     cluster_rng, seed_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
     num_clusters = influence.cluster_margins.shape[1]
     chunk = max(1, CHUNK_VALUES // num_clusters)
@@ -213,11 +238,11 @@ def _deviations(influence: _Influence, num_resamples: int, seed: int) -> np.ndar
         )
         / num_clusters
     )
+    if seed_variance is not None:
+        return deviations + seed_rng.standard_normal(deviations.shape) * np.sqrt(seed_variance)
     for column, margins in enumerate(influence.seed_margins):
         if len(margins) > 1:  # margins have mean 0, so weights of mean 1 need no centring
-            deviations[:, column] += (
-                _multiplicities(seed_rng, num_resamples, len(margins)) @ margins / len(margins)
-            )
+            deviations[:, column] += _multiplicities(seed_rng, num_resamples, len(margins)) @ margins / len(margins)
     return deviations
 
 
@@ -279,9 +304,7 @@ def bootstrap_intervals(
         if variance[index] == 0:
             miss = 1 - ((1 - level) / 2) ** (1 / num_clusters)
             low, high = (-miss, 0.0) if mean > 0.5 else (0.0, miss)
-        one_seed = (
-            "the spread between seeds (there is one)" if len(influence.seed_margins[index]) == 1 else ""
-        )
+        one_seed = "the spread between seeds (there is one)" if len(influence.seed_margins[index]) == 1 else ""
         one_split = "the choice of the split (there is one)" if single_split else ""
         intervals.append(
             Interval(
@@ -389,19 +412,22 @@ def compare_with_best(
     influence = _influence(corrects, groups, weights)
     num, best = len(corrects), int(np.argmax(influence.means))
     deviations = _deviations(influence, num_resamples, seed)
+    seed_variance, seed_df = influence.moderated()
+    family = replace(influence, seed_variance=seed_variance)
+    family_deviations = _deviations(influence, num_resamples, seed, seed_variance)
     accuracies = [np.average(np.asarray(correct, float), axis=1, weights=weights) for correct in corrects]
     gaps = influence.means[best] - influence.means
     bounds, ps = np.zeros((num, 2)), np.ones(num)
     for a in range(num):
         if a == best:
             continue
-        variances, raw_variances, dfs = influence.variances(np.eye(num) - np.eye(num)[a])
-        differences = deviations - deviations[:, a : a + 1]
-        chosen = (variances[best], raw_variances[best], dfs[best])
-        bounds[a] = _bounds(differences[:, best], *chosen, level)
+        contrasts = np.eye(num) - np.eye(num)[a]
+        chosen = [values[best] for values in influence.variances(contrasts)]
+        bounds[a] = _bounds(deviations[:, best] - deviations[:, a], *chosen, level)
+        variances, raw_variances, _ = family.variances(contrasts)
         rescale = np.sqrt(variances / np.where(raw_variances > 0, raw_variances, 1))
-        widen = stats.t.ppf(TAIL, influence.family_df(a)) / stats.norm.ppf(TAIL)
-        largest = (differences * rescale).max(1) * widen
+        widen = stats.t.ppf(TAIL, family.family_df(a, seed_variance, seed_df)) / stats.norm.ppf(TAIL)
+        largest = ((family_deviations - family_deviations[:, a : a + 1]) * rescale).max(1) * widen
         ps[a] = (1 + np.sum(largest >= gaps[a] - ROUNDING)) / (1 + num_resamples)
     return [
         Comparison(0.0, 0.0, 0.0, None, None, None)
@@ -485,9 +511,7 @@ def variance_components(correct) -> VarianceComponents:
     correct = np.asarray(correct, float)
     num_seeds, num_clips = correct.shape
     if min(num_seeds, num_clips) < 2:
-        raise ValueError(
-            f"correct {correct.shape} has too few seeds or clips to split the variance; give two of each"
-        )
+        raise ValueError(f"correct {correct.shape} has too few seeds or clips to split the variance; give two of each")
     rows, columns, mean = correct.mean(1), correct.mean(0), correct.mean()
     ms_seed = num_clips * ((rows - mean) ** 2).sum() / (num_seeds - 1)
     ms_clip = num_seeds * ((columns - mean) ** 2).sum() / (num_clips - 1)
@@ -546,18 +570,14 @@ def seeds_to_separate(first, second, groups=None, *, weights=None, level=0.95, l
     from scipy import stats
 
     if min(len(first), len(second)) < 2:
-        raise ValueError(
-            f"{len(first)} and {len(second)} seeds do not show how seeds differ; run two of each at least"
-        )
+        raise ValueError(f"{len(first)} and {len(second)} seeds do not show how seeds differ; run two of each at least")
     influence = _influence([first, second], groups, weights)
     num_clusters = influence.cluster_margins.shape[1]
     margins = influence.cluster_margins[0] - influence.cluster_margins[1]
     residual = influence.residual_variance  # V_e = σ²_e/(S·G) at today's S
     today = np.array([len(first), len(second)])
     cluster = max(0.0, (margins**2).sum() / (num_clusters - 1) / num_clusters - residual.sum())
-    per_seed = float(
-        np.sum(np.maximum(influence.seed_variance, residual) * today)
-    )  # (σ²_seed + σ²_e/G), both
+    per_seed = float(np.sum(np.maximum(influence.seed_variance, residual) * today))  # (σ²_seed + σ²_e/G), both
     seeds = np.arange(2, limit + 1)
     variance = cluster + per_seed / seeds
     spread = cluster**2 / (num_clusters - 1) + (per_seed / seeds) ** 2 / (2 * (seeds - 1))

@@ -117,7 +117,8 @@ trees = [features.initialise(model, jax.random.key(seed)) for seed in range(seed
 represent, embed, *_ = features._compiled(model, jax.device_count())
 before = peak()
 values = features.extract_each(model, trees, audio)
-print(json.dumps({"devices": jax.device_count(), "megabytes": peak() - before, "values": values.tolist() if n < 100 else 0}))
+found = {"devices": jax.device_count(), "megabytes": peak() - before, "values": values.tolist() if n < 100 else 0}
+print(json.dumps(found))
 """
 
 

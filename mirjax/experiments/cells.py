@@ -93,6 +93,7 @@ class Run:
         return loaded
 
     def execute(self, workdir: Path) -> list[dict]:
+        """Compute what the run folder lacks; returns the records of all planned cells."""
         from mirjax import results
 
         with (
@@ -111,7 +112,7 @@ class Run:
                 _log.info("%s: %d clips, %s", clips.name, len(clips), partition.note)
                 for note in clips.notes:
                     _log.info(note)
-                plans.append([(cell, self.fingerprints(cell, clips, partition)) for cell in self.cells()])
+                plans.append([(cell, self.fingerprints(cell, clips, partition)) for cell in self.cells(clips)])
             planned = [fingerprints for plan in plans for _, fingerprints in plan]
             folder.keep_complete(dict(enumerate(planned)))
             missing = sum(not folder.done.issuperset(fingerprints) for fingerprints in planned)
@@ -130,7 +131,7 @@ class Run:
 
     # ── the plan ──────────────────────────────────────────────────────────────────────────────────
 
-    def cells(self) -> Iterator[Cell]:
+    def cells(self, clips) -> Iterator[Cell]:
         """All cells of a data set: chance and majority, the MFCC baseline, then the networks."""
         screening = self.screening
         for name in ("chance", "majority"):
@@ -150,6 +151,7 @@ class Run:
                             yield Cell(network.name, network, kind, options, seed, classifier, scaling)
 
     def selection(self, partition) -> str:
+        """How hyper-parameters are chosen on this data set."""
         if self.screening.selection != "auto":
             return self.screening.selection
         return "validation" if partition.kind == "split" else "nested"
@@ -191,10 +193,13 @@ class Run:
         for start in range(0, len(clips), BLOCK):
             block = self.store.get(key, start)
             if block is None:
-                began = time.perf_counter()
-                audio = (clips.audio(i) for i in range(start, min(start + BLOCK, len(clips))))
-                values = features.mfcc_features(audio, sample_rate=SAMPLE_RATE)
-                block = values, (time.perf_counter() - began) / len(values)
+                values, durations = [], []
+                for i in range(start, min(start + BLOCK, len(clips))):
+                    began = time.perf_counter()
+                    values.append(features.mfcc_features([clips.audio(i)], sample_rate=SAMPLE_RATE))
+                    durations.append(time.perf_counter() - began)
+                # The median leaves out the clips whose length was new and had to be compiled for.
+                block = np.concatenate(values), float(np.median(durations))
                 self.store.put(key, start, *block)
             rows.append(block[0])
             seconds += block[1] * len(block[0])
@@ -377,6 +382,7 @@ class Run:
         return self.records(cell, clips, partition, outcomes, prints, 0.0, sizes), predictions or None
 
     def records(self, cell, clips, partition, outcomes, prints, seconds, sizes) -> list[dict]:
+        """Records of a cell, all folds × metrics, from (fold, values by metric, hyper-parameters) of each fold."""
         from mirjax import features
 
         network = cell.network

@@ -82,6 +82,10 @@ def _columns(compact: bool) -> list[str]:
     return [names[compact] for names in COLUMNS]
 
 
+COMPACT_NOTE = (
+    "acc. accuracy, bal. balanced accuracy and F1 macro F1 in %; S×M seeds × clips, the test decisions; ms a clip for "
+    "the features; feat. number of features; std (transd.) standardised over the whole set, test clips included."
+)
 LEFT = {1, 3}  # text columns; all others are numbers
 
 
@@ -222,9 +226,9 @@ def text(report) -> str:
             block = _confusion_lines(table)
             if max(map(_width, block)) <= TEXT_COLUMNS:
                 lines += ["", _confusion_title(table), *block]
-    if shared:
+    if report.tables:
         lines += ["", "All tables"]
-        for note in shared:
+        for note in [COMPACT_NOTE, *shared]:
             lines += _wrap(note)
     for ranking in report.rankings:
         lines += ["", *_wrap(f"Average ranks over {len(ranking.datasets)} data sets ({ranking.title})"), ""]

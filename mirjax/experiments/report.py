@@ -80,7 +80,6 @@ class Row:
     """One line of a table: an architecture with its setting, averaged over seeds."""
 
     architecture: str
-    width: int | None
     n: int | None
     input: str
     options: dict
@@ -386,6 +385,8 @@ def _read_cell(key: _Key, seed, workdir: Path, records: list[dict], folds: set, 
     values = {metric: [found[fold]["value"] for fold in sorted(folds)] for metric, found in by_metric.items()}
     records = [by_metric["accuracy"][fold] for fold in sorted(folds)]
     name, predicted = records[0]["predictions"], None
+    if name is None and key.architecture not in UNTESTED:
+        raise ValueError("it has no decisions")
     if name is not None:
         rows = sorted(results.read_predictions(workdir, name), key=lambda row: str(row["id"]))
         if {row["fold"] for row in rows} != folds:
@@ -420,16 +421,10 @@ def _make_tables(cells: list[_Cell], clips: dict) -> list[Table]:
     families = defaultdict(list)
     for cell in cells:
         if cell.key.architecture not in UNTESTED:
-            families[
-                cell.key.dataset, cell.key.scaling, cell.key.classifier, cell.key.protocol, cell.key.selection
-            ].append(cell)
+            families[cell.key[:5]].append(cell)  # data set, protocol, selection, scaling, classifier
     tables = []
-    for (dataset, _, _, protocol, _), family in sorted(families.items()):
-        untested = [
-            c
-            for c in cells
-            if c.key.architecture in UNTESTED and (c.key.dataset, c.key.protocol) == (dataset, protocol)
-        ]
+    for (dataset, protocol, *_), family in families.items():
+        untested = [c for c in cells if c.key.architecture in UNTESTED and c.key[:2] == (dataset, protocol)]
         widths = {cell.key.width for cell in family if cell.key.width is not None} or {None}
         for width in sorted(widths, key=_order):
             chosen = [cell for cell in family if cell.key.width in (width, None)]
@@ -440,10 +435,10 @@ def _make_tables(cells: list[_Cell], clips: dict) -> list[Table]:
 def _make_rows(cells: Iterable[_Cell], clips: _Clips) -> list[Row]:
     grouped = defaultdict(list)
     for cell in cells:
-        grouped[cell.key.architecture, cell.key.width, cell.key.n, cell.key.input, cell.key.options].append(cell)
+        grouped[cell.key.architecture, cell.key.n, cell.key.input, cell.key.options].append(cell)
     rows = []
-    for (architecture, width, n, kind, options), group in sorted(grouped.items(), key=lambda item: _order(item[0])):
-        # Chance and majority come with every selection's run, and once is enough.
+    for (architecture, n, kind, options), group in sorted(grouped.items(), key=lambda item: _order(item[0])):
+        # Chance and majority come with the run of every selection, and once is enough.
         group = list({_canonical(cell.seed): cell for cell in group}.values())
         first = group[0].records[0]
         settings = Counter(_canonical(r["hyperparameters"]) for cell in group for r in cell.records)
@@ -455,7 +450,6 @@ def _make_rows(cells: Iterable[_Cell], clips: _Clips) -> list[Row]:
         rows.append(
             Row(
                 architecture=architecture,
-                width=width,
                 n=n,
                 input=kind,
                 options=json.loads(options) or {},
@@ -557,9 +551,15 @@ def _seeds_needed(ranked: list[Row], clips: _Clips) -> str:
         return ""
     first, second = ranked[:2]
     names = f"{first.architecture} and {second.architecture}"
-    if min(len(first.seeds), len(second.seeds)) < 2:
+    # A baseline without randomness has one seed; repeated, it is the same for every seed of the other.
+    copies = [len(second.seeds) if first.is_baseline else 1, len(first.seeds) if second.is_baseline else 1]
+    corrects = [
+        np.repeat(row.correct, copy if len(row.seeds) == 1 else 1, axis=0)
+        for row, copy in zip((first, second), copies, strict=True)
+    ]
+    if min(map(len, corrects)) < 2:
         return f"Seeds that would separate the first two ({names}): not to be told from one seed."
-    number = statistics.seeds_to_separate(first.correct, second.correct, clips.groups, weights=clips.weights)
+    number = statistics.seeds_to_separate(*corrects, clips.groups, weights=clips.weights)
     if number is None:
         answer = "no number would, the clips alone leave too much doubt; more clips or groups are needed"
     else:

@@ -278,8 +278,8 @@ def _forecast(screening: Screening, sources) -> str:
     num_cells = len(networks) * repeats * len(screening.scaling) * len(screening.classifiers) * len(sources)
     return "\n".join(
         [
-            f"{num_cells} cells: {len(sources)} data sets ({clips} clips) × {len(networks)} networks × {repeats} inputs and "
-            f"seeds × {len(screening.scaling)} scalings × {len(screening.classifiers)} classifiers",
+            f"{num_cells} cells: {len(sources)} data sets ({clips} clips) × {len(networks)} networks × {repeats} inputs "
+            f"and seeds × {len(screening.scaling)} scalings × {len(screening.classifiers)} classifiers",
             *lines,
             f"about {total / 60:.1f} minutes of feature extraction on two cores, classification beside it; the rest of "
             "the memory is under 1 GB",

@@ -1,7 +1,8 @@
 """The feature store: features on disk in blocks of clips, so that hours of extraction survive anything.
 
 A table of features is named by everything its numbers depend on and kept as one file for every 64 clips, written as
-soon as the block is done. A store that cannot write (disk full, no permission) says so once and the work goes on without it.
+soon as the block is done. A store that cannot write (disk full, no permission) says so once and the work goes on
+without it.
 Names: `FeatureStore`, `BLOCK`.
 """
 

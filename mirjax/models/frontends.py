@@ -28,9 +28,12 @@ class VGG(nn.Module):
 
     Attributes:
       n: filters of every layer.
+      batch_norm: normalise between convolution and ELU by the statistics of the batch at hand, always, as an untrained
+        network has no others: a clip's maps then depend on the clips beside it.
     """
 
     n: int
+    batch_norm: bool = False
 
     pools = ((4, 2), (4, 3), (5, 2), (4, 2), (4, 4))
     num_frames = 1376
@@ -44,7 +47,10 @@ class VGG(nn.Module):
         x = x[..., None]
         for i, pool in enumerate(self.pools, start=1):
             kernel, bias = layers.Weights((3, 3, x.shape[-1], self.n), name=f"conv{i}")()
-            x = nn.elu(layers.conv2d_max(x, kernel, bias, pool=pool))
+            if self.batch_norm:
+                x = nn.elu(layers.conv2d_norm_max(x, kernel, pool=pool))
+            else:
+                x = nn.elu(layers.conv2d_max(x, kernel, bias, pool=pool))
             layers.expose(self, f"pool{i}", x)
         return x
 

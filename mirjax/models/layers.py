@@ -9,8 +9,8 @@ with the bands as channels; and a layer of few filters computes several frequenc
 Long maps are computed in blocks of time inside one loop, because buffers above some megabytes are paid for in
 page faults. `benchmarks/random_features.py` measures them.
 
-Names: `Weights`, `he_truncated`, `conv1d`, `conv1d_max`, `conv2d_max`, `vertical_max`, `strided_conv`, `expose`,
-`count_multiply_adds`.
+Names: `Weights`, `he_truncated`, `conv1d`, `conv1d_max`, `conv2d_max`, `conv2d_norm_max`, `vertical_max`, `strided_conv`,
+`expose`, `count_multiply_adds`.
 """
 
 import contextlib
@@ -165,6 +165,12 @@ def _convolve1d(x, kernel, stride=1):
     )
 
 
+def _convolve2d(x, kernel):
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=_HIGHEST
+    )
+
+
 def conv1d(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, same: bool = False) -> jax.Array:
     """1-D convolution over time, stride 1, and ReLU: f32[B, T, C] → f32[B, T', n]; kernel (k, C, n).
 
@@ -246,10 +252,35 @@ def conv1d_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, pool: int) -
 def conv2d_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, pool: tuple[int, int]) -> jax.Array:
     """`same` 2-D convolution, then max-pooling, before the activation: f32[B, T, F, C] → f32[B, T // pool₀, F // pool₁, n]."""
     _tally(x.shape[1] * x.shape[2], kernel)
-    maps = lax.conv_general_dilated(
-        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=_HIGHEST
-    )
-    return _add(_pool(maps, pool), bias)
+    return _add(_pool(_convolve2d(x, kernel), pool), bias)
+
+
+def conv2d_norm_max(x: jax.Array, kernel: jax.Array, *, pool: tuple[int, int], epsilon: float = 1e-3) -> jax.Array:
+    """`same` 2-D convolution, batch normalisation by the batch at hand, max-pooling, before the activation.
+
+    y = (x∗k − μ) / √(σ² + ε), with μ and the population variance σ² of x∗k itself per channel over batch, time and
+    frequency; scale 1 and shift 0, as at initialisation. A bias would cancel. Normalisation is increasing, so pooling
+    comes before it and the unpooled map exists for one clip at a time, however big the batch.
+
+    Args:
+      x: f32[B, T, F, C]; every row counts in the statistics.
+      kernel: f32[kt, kf, C, n].
+      pool: pooling window.
+      epsilon: ε.
+
+    Returns:
+      y f32[B, T // pool₀, F // pool₁, n].
+    """
+    _tally(x.shape[1] * x.shape[2], kernel)
+
+    def one_clip(clip):
+        maps = _convolve2d(clip[None], kernel)
+        return _pool(maps, pool)[0], maps.mean(axis=(0, 1, 2)), maps.var(axis=(0, 1, 2))
+
+    pooled, means, variances = lax.map(one_clip, x)
+    mean = means.mean(axis=0)
+    variance = variances.mean(axis=0) + means.var(axis=0)  # within clips and between them: clips are of one size
+    return _add(pooled, -mean) * lax.rsqrt(variance + epsilon).reshape(1, 1, 1, -1)
 
 
 def vertical_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, same_time: bool) -> jax.Array:

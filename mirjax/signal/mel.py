@@ -58,7 +58,8 @@ def mel_filters(
     empty = int((filters.max(axis=1) == 0).sum())
     if empty:
         raise ValueError(
-            f"n_mels={n_mels} leaves {empty} empty bands at n_fft={n_fft}, {sample_rate:g} Hz; lower n_mels or raise n_fft"
+            f"n_mels={n_mels} leaves {empty} empty bands at n_fft={n_fft}, {sample_rate:g} Hz; "
+            "lower n_mels or raise n_fft"
         )
     filters.setflags(write=False)
     return filters

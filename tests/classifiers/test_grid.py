@@ -79,7 +79,7 @@ def test_elm_predicts_what_numpy_does(table, scaling):
             expected = numpys_elm(scaled(x, train, scaling), y, train, test, setting["hidden_units"], seed=4)
             np.testing.assert_array_equal(labels[index], grid.classes[expected.argmax(1)])
             scores = grid.scores(index, train, test)[1]
-            assert np.abs(scores - expected).max() <= 1e-6 * np.abs(expected).max()
+            assert np.abs(scores - expected).max() <= 1e-9 * np.abs(expected).max()
 
 
 def test_elm_with_more_clips_than_the_smaller_sizes():

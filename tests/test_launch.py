@@ -1,0 +1,143 @@
+"""The command line: exit statuses, speed, names, and the main job in small."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def launch(*arguments, cwd=None, home=None):
+    environment = os.environ | ({"HOME": str(home)} if home else {})
+    command = [sys.executable, str(ROOT / "launch.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["--help"], 0, ["run", "report", "features", "prepare", "list", "doctor"]),
+        ([], 2, []),
+        (["rnu"], 2, ["nearest: run"]),
+        (["run"], 2, ["CONFIG"]),
+        (["run", "screen_quikstart"], 2, ["nearest: screen_quickstart"]),
+        (["run", "screen_quickstart", "sedes=2"], 2, ["'sedes'", "nearest: seeds"]),
+        (["run", "screen_quickstart", "architectures=vgg,tembral"], 2, ["'tembral'", "timbral"]),
+        (["run", "screen_quickstart", "classifiers=elm,svn"], 2, ["svn"]),
+        (["run", "screen_quickstart", "data=digits_smal"], 2, ["digits_small"]),
+        (["run", "screen_quickstart", "seeds=many"], 2, ["seeds='many'"]),
+        (["list", "architecture"], 2, ["nearest: architectures"]),
+        (["prepare", "spoken_digit"], 2, ["source=DIR"]),
+        (["report"], 2, ["RUN"]),
+        (["report", "nowhere"], 2, ["'nowhere' holds no records.jsonl"]),
+        (["features", "screen_quickstart"], 2, ["out=FILE.npz"]),
+    ],
+)
+def test_wrong_usage_is_answered_at_once(arguments, status, words):
+    """Oracle: CONTRACT, "Commands": exit 2, the nearest known names, under a second, without importing jax."""
+    began = time.process_time(), time.perf_counter()
+    done = launch(*arguments)
+    assert done.returncode == status
+    for word in words:
+        assert word in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert time.perf_counter() - began[1] < 5  # the promise is a second; a busy machine is given room
+
+
+def test_wrong_usage_does_not_import_jax():
+    """Oracle: the interpreter's own list of imported modules."""
+    for arguments in (
+        ["--help"],
+        ["run", "screen_quickstart", "sedes=2"],
+        ["run", "screen_quickstart", "architectures=x"],
+    ):
+        code = (
+            "import sys\n"
+            "import launch\n"
+            f"try: launch.main({arguments!r})\n"
+            "except SystemExit: pass\n"
+            "print(sorted({'jax', 'scipy', 'sklearn', 'librosa', 'matplotlib'} & set(sys.modules)))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+        assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def test_lists():
+    """Oracle: ARCHITECTURES table 1.6 and the folders themselves."""
+    rows = {row["name"]: row for row in json.loads(launch("list", "architectures", "--json", "--width", "3500").stdout)}
+    assert len(rows) == 10
+    assert (rows["vgg"]["n"], rows["vgg"]["features"], rows["vgg"]["parameters"]) == (717, 3585, 18_517_242)
+    configs = {row["name"] for row in json.loads(launch("list", "configs", "--json").stdout)}
+    assert configs == {path.stem for path in (ROOT / "configs").glob("*.py")}
+    data = {row["name"] for row in json.loads(launch("list", "datasets", "--json").stdout)}
+    assert {"digits_small", "rhythm_small"} <= data
+    assert launch("list", "architectures", "--width", "121").returncode == 2
+
+
+def test_doctor():
+    """Oracle: the golden vectors inside; a healthy machine exits 0."""
+    done = launch("doctor")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for words in (
+        "jax ",
+        "devices:",
+        "jax_enable_x64",
+        "golden log-mel",
+        "golden timbral_temporal",
+        "decoders:",
+        "cache:",
+    ):
+        assert words in done.stdout
+    assert "WRONG" not in done.stdout
+
+
+def test_the_main_job_in_small(tmp_path):
+    """Oracle: the files CONTRACT lists, exit 0, and the second run adding no record."""
+    command = ["run", "screen_quickstart", "data=rhythm_small", "architectures=temporal,7x96", "n=temporal:4,7x96:4"]
+    command += ["seeds=2", "seconds=3", f"cache={tmp_path / 'cache'}", f"workdir={tmp_path / 'run'}"]
+    done = launch(*command)
+    assert done.returncode == 0, done.stderr
+    assert "temporal" in done.stdout
+    files = {path.name for path in (tmp_path / "run").iterdir()}
+    names = "config.json records.jsonl predictions report.md report.csv report.tex accuracy.png pareto.png log.txt"
+    assert set(names.split()) <= files
+    before = (tmp_path / "run" / "records.jsonl").read_bytes()
+    assert launch(*command).returncode == 0
+    assert (tmp_path / "run" / "records.jsonl").read_bytes() == before
+    refused = launch(*command, "fit=zero")
+    assert refused.returncode == 2
+    assert "fit='zero'" in refused.stderr
+    again = launch("report", tmp_path / "run", f"out={tmp_path / 'out'}")
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "out" / "report.csv").read_bytes() == (tmp_path / "run" / "report.csv").read_bytes()
+    small = [part for part in command if not part.startswith("workdir")]
+    assert launch("features", *small[1:], f"out={tmp_path / 'x.npz'}").returncode == 0
+    with np.load(tmp_path / "x.npz") as table:
+        assert set(table.files) >= {"features", "ids", "labels", "names"}
+        assert table["features"].shape == (72, len(table["names"]))
+
+
+def test_dry_run_and_failures(tmp_path):
+    """Oracle: CONTRACT: 0 done, 1 failed; nothing computed by a dry run."""
+    done = launch("run", "screen_quickstart", "dry_run=True", f"workdir={tmp_path / 'run'}")
+    assert done.returncode == 0
+    assert "cells" in done.stdout
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "empty").mkdir()
+    failed = launch("run", "screen_quickstart", f"data={tmp_path / 'empty'}", f"workdir={tmp_path / 'run'}")
+    assert failed.returncode == 1
+    assert "Traceback" not in failed.stderr
+
+
+def test_prepare_without_a_folder(tmp_path):
+    """Oracle: a clear error, exit 1."""
+    failed = launch("prepare", "spoken_digit", f"source={tmp_path / 'gone'}", f"data_dir={tmp_path}")
+    assert failed.returncode in (1, 2)
+    assert "gone" in failed.stderr
+    assert "Traceback" not in failed.stderr
