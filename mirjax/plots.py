@@ -309,3 +309,51 @@ def _place_labels(axis, named, points) -> None:
             if label is not chosen[2]:
                 label.remove()
         taken.append(chosen[3])
+
+
+def plot_batchnorm(panels, path) -> None:
+    """Draw accuracy against batch size, one line for each way of filling batches, deviations over seeds as bars.
+
+    Args:
+        panels: of a `mirjax.experiments.batchnorm.BatchNormReport`.
+        path: PNG to write.
+
+    Raises:
+        ValueError: no panels.
+    """
+    if not panels:
+        raise ValueError("no panels to plot; run a batch-norm study first")
+    names = {"sorted": "batch norm, clips sorted by class", "shuffled": "batch norm, clips shuffled"}
+    looks = {}
+    for curve in (curve for panel in panels for curve in panel.curves):
+        if curve.name not in looks:
+            index = list(names).index(curve.name) if curve.name in names else len(names)
+            looks[curve.name] = {"color": COLOURS[index], "marker": "oDs"[index], "linestyle": ("-", "--", ":")[index]}
+    figure, axes, columns = _figure(len(panels), 2.8, len(looks))
+    handles = {}
+    for axis, panel in zip(axes, panels, strict=True):
+        for curve in panel.curves:
+            bars = None if len(curve.seeds) < 2 else 100 * curve.deviations
+            handles[curve.name] = axis.errorbar(
+                curve.batch_sizes,
+                100 * curve.means,
+                bars,
+                label=names.get(curve.name, curve.name),
+                linewidth=1.3,
+                markersize=4,
+                capsize=2.5,
+                elinewidth=0.8,
+                **looks[curve.name],
+            )
+        sizes = sorted({size for curve in panel.curves for size in curve.batch_sizes})
+        axis.set_xscale("log")
+        axis.set_xticks(sizes, [str(size) for size in sizes])
+        axis.set_xticks([], minor=True)
+        axis.set_xlabel("clips in a batch", **STYLE)
+        axis.set_ylabel("accuracy, % (± s.d. over seeds)", **STYLE)
+        axis.grid(color="#eeeeee", linewidth=0.6)
+        axis.set_axisbelow(True)
+        same = [other for other in panels if other.dataset == panel.dataset]
+        _finish(axis, panel.dataset if len(same) == 1 else f"{panel.dataset}, n={panel.n}, scaling {panel.scaling}")
+    _legend(figure, list(handles.values()), columns)
+    _save(figure, path)

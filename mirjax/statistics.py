@@ -152,7 +152,7 @@ class _Influence:
             shared = np.full(len(df), (df @ self.seed_variance) / df.sum())
         # All of one pooled variance have as many df as there are: no more may come out of the sum in `family_df`.
         pooled = df.sum() * len(d) / (4 * (len(d) - 1))
-        shared = np.maximum(shared, self.seed_variance)
+        shared = (shared + np.maximum(shared, self.seed_variance)) / 2
         return np.where(several, shared, 0), np.minimum(df + prior, np.maximum(np.maximum(df, 1), pooled))
 
     def family_df(self, a: int, seed_variance, seed_df) -> float:

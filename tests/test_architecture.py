@@ -75,7 +75,8 @@ def test_the_reader_sees_every_form_of_import(tmp_path):
     """Hand-worked: absolute, from, aliased and nested imports."""
     file = tmp_path / "sample.py"
     file.write_text(
-        "import librosa as r\nfrom mirjax import features\nfrom mirjax.models import zoo\ndef f():\n    import flax.linen\n"
+        "import librosa as r\nfrom mirjax import features\nfrom mirjax.models import zoo\n"
+        "def f():\n    import flax.linen\n"
     )
     assert {"librosa", "mirjax.features", "mirjax.models.zoo", "flax.linen"} <= set(imports(file))
 

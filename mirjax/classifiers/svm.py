@@ -7,8 +7,8 @@ Conventions
 SVC computes every kernel entry anew for every setting of a grid; here inner products and distances are
 computed once and shared. So that the optimiser walks the same path and the predictions are SVC's, the entries
 are made as libsvm makes them: in training ‖x‖² + ‖x'‖² − 2x·x' with BLAS's dot product pair by pair (a matrix
-product sums in another order, and cancellation makes that visible where norms are large), in prediction the
-squared differences summed.
+product sums in another order, and equal predictions would rest on luck), in prediction the squared differences
+summed.
 
 Source
 ------

@@ -340,7 +340,7 @@ class Run:
         of_fold = made if len(made) > 1 else made * len(partition.folds)
         if (selection := self.selection(partition)) == "legacy":
             scored = [
-                _accuracies(grid, clips.labels, fold.train, fold.test)
+                accuracies(grid, clips.labels, fold.train, fold.test)
                 for grid, fold in zip(of_fold, partition.folds, strict=True)
             ]
             chosen = [int(np.mean(scored, axis=0).argmax())] * len(partition.folds)
@@ -425,8 +425,8 @@ class Run:
         return rows
 
 
-def _accuracies(grid, labels, train, test) -> np.ndarray:
-    """Accuracy of every setting, f64[G]."""
+def accuracies(grid, labels, train, test) -> np.ndarray:
+    """Accuracy of every setting of a grid, fitted to `train` and scored on `test`: f64[G]."""
     return (grid.predict(train, test) == labels[test][None]).mean(axis=1)
 
 
@@ -439,9 +439,9 @@ def _select(grid, labels, fold, partition, selection) -> int:
             raise UsageError(
                 "selection=validation needs a split with validation clips; use nested or legacy with folds"
             )
-        return int(_accuracies(grid, labels, fold.train, fold.valid).argmax())
+        return int(accuracies(grid, labels, fold.train, fold.valid).argmax())
     inner = splits.inner_folds(fold, partition, labels)
-    return int(np.mean([_accuracies(grid, labels, train, valid) for train, valid in inner], axis=0).argmax())
+    return int(np.mean([accuracies(grid, labels, train, valid) for train, valid in inner], axis=0).argmax())
 
 
 def _prediction_rows(clips, partition, fold, labels, scores, classes) -> list[dict]:

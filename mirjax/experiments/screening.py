@@ -126,6 +126,26 @@ class Screening:
         """Samples of every clip after fitting."""
         return round((self.seconds or STUDY_SECONDS) * SAMPLE_RATE)
 
+    def sources(self) -> list:
+        """The data sets, opened but not decoded.
+
+        Raises:
+          UsageError: an unknown name, or two data sets of one name.
+          ValueError: a folder or manifest that cannot be used.
+        """
+        from mirjax.data import dataset
+
+        sources = []
+        for name in self.data:
+            if name not in catalogue.names() and not Path(name).exists():
+                known = config.nearest(name, catalogue.names())
+                raise UsageError(f"data={name!r} is no known data set, folder or manifest; nearest: {known}")
+            sources.append(dataset.open_source(name, data_dir=self.data_dir, group=self.group))
+        names = [source.facts.name for source in sources]
+        if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+            raise UsageError(f"two data sets are called {twice[0]!r}; rename one folder")
+        return sources
+
     def networks(self) -> list[cells.Architecture]:
         """The networks to be screened, built."""
         built = []
@@ -176,14 +196,14 @@ class Screening:
           UsageError: something unknown was asked for.
           ValueError: data that cannot be used; a run folder of another configuration, which is left as it is.
         """
-        sources = _open_sources(self)
+        sources = self.sources()
         if self.dry_run:
             return []
         return cells.Run(self, sources, progress).execute(Path(workdir or self.workdir or self.default_workdir()))
 
     def forecast(self) -> str:
         """What a run would compute, with estimated time and memory, from shapes alone."""
-        return _forecast(self, _open_sources(self))
+        return _forecast(self, self.sources())
 
     def report(self, workdirs, out: str | Path | None = None):
         """Tables and figures of run folders, from their records (`report.build_report`)."""
@@ -203,7 +223,7 @@ class Screening:
         """
         if "standardised_train" in self.input:
             raise UsageError("input=standardised_train differs by fold; ask for features of raw or standardised input")
-        return cells.Run(self, _open_sources(self), progress).tables()
+        return cells.Run(self, self.sources(), progress).tables()
 
 
 def _widths(screening: Screening) -> list[tuple[object, int | None, int | None]]:
@@ -243,21 +263,6 @@ def _widths(screening: Screening) -> list[tuple[object, int | None, int | None]]
     return networks
 
 
-def _open_sources(screening: Screening) -> list:
-    from mirjax.data import dataset
-
-    sources = []
-    for name in screening.data:
-        if name not in catalogue.names() and not Path(name).exists():
-            known = config.nearest(name, catalogue.names())
-            raise UsageError(f"data={name!r} is neither a known data set nor a folder or manifest; nearest: {known}")
-        sources.append(dataset.open_source(name, data_dir=screening.data_dir, group=screening.group))
-    names = [source.facts.name for source in sources]
-    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
-        raise UsageError(f"two data sets are called {twice[0]!r}; rename one folder")
-    return sources
-
-
 def _forecast(screening: Screening, sources) -> str:
     """Cells, estimated time and memory, from shapes alone."""
     from mirjax import features
@@ -278,10 +283,9 @@ def _forecast(screening: Screening, sources) -> str:
     num_cells = len(networks) * repeats * len(screening.scaling) * len(screening.classifiers) * len(sources)
     return "\n".join(
         [
-            f"{num_cells} cells: {len(sources)} data sets ({clips} clips) × {len(networks)} networks × {repeats} inputs "
-            f"and seeds × {len(screening.scaling)} scalings × {len(screening.classifiers)} classifiers",
+            f"{num_cells} cells: {len(sources)} data sets ({clips} clips) × {len(networks)} networks × "
+            f"{repeats} inputs and seeds × {len(screening.scaling)} scalings × {len(screening.classifiers)} classifiers",
             *lines,
-            f"about {total / 60:.1f} minutes of feature extraction on two cores, classification beside it; the rest of "
-            "the memory is under 1 GB",
+            f"about {total / 60:.1f} minutes of feature extraction on two cores, and classification beside it",
         ]
     )

@@ -9,8 +9,8 @@ with the bands as channels; and a layer of few filters computes several frequenc
 Long maps are computed in blocks of time inside one loop, because buffers above some megabytes are paid for in
 page faults. `benchmarks/random_features.py` measures them.
 
-Names: `Weights`, `he_truncated`, `conv1d`, `conv1d_max`, `conv2d_max`, `conv2d_norm_max`, `vertical_max`, `strided_conv`,
-`expose`, `count_multiply_adds`.
+Names: `Weights`, `he_truncated`, `conv1d`, `conv1d_max`, `conv2d_max`, `conv2d_norm_max`, `vertical_max`,
+`strided_conv`, `sample_stacks`, `expose`, `count_multiply_adds`.
 """
 
 import contextlib
@@ -250,7 +250,7 @@ def conv1d_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, pool: int) -
 
 
 def conv2d_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, pool: tuple[int, int]) -> jax.Array:
-    """`same` 2-D convolution, then max-pooling, before the activation: f32[B, T, F, C] → f32[B, T // pool₀, F // pool₁, n]."""
+    """`same` 2-D convolution, then max-pooling, no activation: f32[B, T, F, C] → f32[B, T // pool₀, F // pool₁, n]."""
     _tally(x.shape[1] * x.shape[2], kernel)
     return _add(_pool(_convolve2d(x, kernel), pool), bias)
 

@@ -119,7 +119,7 @@ def test_metrics_follow_from_the_predictions(finished):
 def test_better_than_chance(tmp_path):
     """Oracle: chance is 1/8, and the independent baseline of temporal features on these rhythms is far above it."""
     study = Screening(
-        data="rhythm_small", architectures="temporal", seeds=1, classifiers="svm", seconds=12.0, cache=str(tmp_path / "c")
+        data="rhythm_small", architectures="temporal", seeds=1, classifiers="svm", seconds=12.0, cache=str(tmp_path)
     )
     records = study.run(tmp_path / "run", progress=False)
     values = [r["value"] for r in records if r["architecture"] == "temporal" and r["metric"] == "accuracy"]

@@ -1,0 +1,5 @@
+"""Show that batch norm by the batch at hand leaks labels: an untrained VGG, batches sorted by class or shuffled."""
+
+from mirjax.experiments.batchnorm import BatchNormStudy
+
+experiment = BatchNormStudy(name="screen_batchnorm", data=("rhythm_small",))

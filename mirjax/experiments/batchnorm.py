@@ -1,0 +1,590 @@
+"""The batch-norm experiment: an untrained network with batch statistics sees the company that a clip is in.
+
+A VGG without training has no running averages, so its batch normalisation can only use the batch at hand. When clips
+come sorted by class, the statistics of a batch then tell which class its clips are of: the label leaks into the
+features, test clips included, and the more the closer a batch comes to one whole class. Shuffled batches tell less, and
+without batch norm a clip's features are the same in any batch.
+
+Convention: a *curve* is one way of filling batches (sorted by class and then by id; shuffled, anew for every seed;
+without batch norm), an accuracy f64[B, S] for each of B batch sizes and S seeds. Batches are cut from the whole data set
+in that order, training and test clips alike, and the last, smaller one keeps its real size. Without batch norm the
+features are really extracted in those batches too, so that their sameness is measured and not assumed.
+
+Source: J. Pons (2019), thesis, section 4.2 and figure 4.5; ARCHITECTURES §5.5, §5.7.
+Names: `BatchNormStudy`, `summarise`, `BatchNormReport`, `Panel`, `Curve`, `Anova`.
+"""
+
+import csv
+import dataclasses
+import io
+import itertools
+import math
+import textwrap
+import time
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mirjax import config
+from mirjax.config import UsageError
+from mirjax.data import loader
+from mirjax.experiments import cells, screening
+from mirjax.experiments.store import BLOCK
+
+ORDERS = ("sorted", "shuffled")
+WITHOUT = "without batch norm"
+SIGNIFICANCE = 0.05
+
+_ELSEWHERE = ("data_dir", "cache", "workdir", "strict", "dry_run")
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchNormStudy:
+    """Accuracy of an untrained VGG with batch statistics, by batch size and order of the clips.
+
+    Attributes:
+      name: names the run folder.
+      data: embedded names, prepared TFDS names, folders (`class/clip`), manifest files.
+      n: filters of every layer.
+      seeds: N for seeds 0…N−1, or a list of seeds; of the weights and of the shuffle.
+      batch_sizes: 1, 2, 5, 10, 20, 50, … up to the clips of the smallest class, that number included, when None.
+      orders: how batches are filled: `sorted`, `shuffled`; without batch norm the first of them is taken.
+      scaling: of the features: `none`, or `standard` (by training clips).
+      protocol: `auto`, `cv`, `split`.
+      selection: of the SVM's setting: `auto`, `nested`, `validation`, `legacy`, as in a screening.
+      group: metadata column that must not straddle a fold; `none` to ask for a random split by name.
+      seconds: clip length; the study's 350,000 samples (29.17 s) when None.
+      fit: how a shorter waveform gets there: `repeat` or `zero`.
+      strict: stop at the first faulty file instead of leaving it out.
+      dry_run: print what would be computed, and compute nothing.
+      data_dir: where prepared sets lie.
+      cache: where decoded audio and features lie; the user's cache folder when None.
+      workdir: where the run lies; `runs/NAME-FINGERPRINT` when None.
+    """
+
+    name: str = "batchnorm"
+    data: tuple[str, ...] = ("rhythm_small",)
+    n: int = 32
+    seeds: int | tuple[int, ...] = 3
+    batch_sizes: tuple[int, ...] | None = None
+    orders: tuple[str, ...] = ORDERS
+    scaling: tuple[str, ...] = ("none",)
+    protocol: str = "auto"
+    selection: str = "auto"
+    group: str | None = None
+    seconds: float | None = None
+    fit: str = "repeat"
+    strict: bool = False
+    dry_run: bool = False
+    data_dir: str | None = None
+    cache: str | None = None
+    workdir: str | None = None
+
+    def __post_init__(self):
+        for field in ("orders", "batch_sizes"):
+            value = getattr(self, field)
+            if value is not None:
+                object.__setattr__(self, field, (value,) if isinstance(value, str | int) else tuple(value))
+        for field in ("data", "seeds", "scaling"):  # a screening checks and completes what it has too
+            object.__setattr__(self, field, getattr(self._screening, field))
+        for order in self.orders:
+            if order not in ORDERS:
+                raise UsageError(f"orders={order!r} is not one of {', '.join(ORDERS)}")
+        for field in ("orders", "batch_sizes"):
+            value = getattr(self, field)
+            if value is not None and (not value or len(set(value)) < len(value)):
+                raise UsageError(f"{field}={value!r} must name at least one, and none twice")
+        if self.batch_sizes is not None:
+            if min(self.batch_sizes) < 1:
+                raise UsageError(f"batch_sizes={min(self.batch_sizes)} must be at least 1")
+            object.__setattr__(self, "batch_sizes", tuple(sorted(self.batch_sizes)))
+
+    @property
+    def _screening(self) -> screening.Screening:
+        """The screening of the same clips by the plain network."""
+        shared = ("data", "seeds", "scaling", "protocol", "selection", "group", "seconds", "fit", "data_dir")
+        return screening.Screening(
+            architectures=("vgg",),
+            n=str(self.n),
+            classifiers=("svm",),
+            **{field: getattr(self, field) for field in shared},
+        )
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of every clip after fitting."""
+        return self._screening.num_samples
+
+    def networks(self) -> list[cells.Architecture]:
+        """The network with batch norm, and without; under one seed their weights are the same."""
+        plain = self._screening.networks()[0]
+        normalised = plain.module.clone(front_end=plain.module.front_end.clone(batch_norm=True))
+        return [dataclasses.replace(plain, module=normalised), plain]
+
+    def sizes(self, labels) -> tuple[int, ...]:
+        """The batch sizes for clips of these labels.
+
+        Raises:
+          UsageError: a batch size above the number of clips.
+        """
+        least = min(Counter(map(str, labels)).values())
+        if self.batch_sizes is None:
+            steps = (digit * 10**power for power in itertools.count() for digit in (1, 2, 5))
+            return (*itertools.takewhile(lambda step: step < least, steps), least)
+        if self.batch_sizes[-1] > len(labels):
+            raise UsageError(
+                f"batch_sizes={self.batch_sizes[-1]} is more than the {len(labels)} clips there are; its smallest "
+                f"class has {least}"
+            )
+        return self.batch_sizes
+
+    def smoke(self) -> "BatchNormStudy":
+        """The same study, tiny: embedded data, few filters, single clips against whole classes."""
+        return dataclasses.replace(
+            self,
+            data=("rhythm_small",),
+            n=4,
+            seeds=2,
+            batch_sizes=(1, 9),
+            orders=("sorted",),
+            scaling=("standard",),
+            seconds=12.0,
+            group=None,
+            protocol="auto",
+            selection="auto",
+        )
+
+    def settings(self) -> dict:
+        """What a run folder remembers, as JSON values; where things lie is not part of it."""
+        return {key: value for key, value in config.to_dict(self).items() if key not in _ELSEWHERE}
+
+    def default_workdir(self) -> Path:
+        """`runs/NAME-FINGERPRINT`; what may grow in place does not count."""
+        fixed = {key: value for key, value in self.settings().items() if key not in cells.GROWING}
+        return Path("runs") / f"{self.name}-{config.digest(fixed)}"
+
+    def run(self, workdir: str | Path | None = None, *, progress: bool = True) -> list[dict]:
+        """Compute what is missing and return the records of this study.
+
+        Args:
+          workdir: the run folder; `self.workdir`, else `default_workdir()`, when None.
+          progress: show progress bars.
+
+        Returns:
+          Records in the order of the run folder, `options` telling batch_norm, batch_size and order; with `dry_run`,
+          none.
+
+        Raises:
+          UsageError: something unknown was asked for.
+          ValueError: data that cannot be used; a run folder of another configuration, which is left as it is.
+        """
+        sources = self._screening.sources()
+        if self.dry_run:
+            return []
+        return _Run(self, sources, progress).execute(Path(workdir or self.workdir or self.default_workdir()))
+
+    def forecast(self) -> str:
+        """What a run would compute, with estimated time and memory, from shapes alone."""
+        from mirjax import features
+
+        gflops = features.gigaflops(self.networks()[0].module, self.num_samples)
+        lines, num_cells, num_tables = [], 0, 0
+        seconds = 0.0
+        for source in self._screening.sources():
+            sizes = self.sizes(source.labels)
+            tables = len(sizes) * (len(self.orders) + 1) * len(self.seeds)
+            seconds += tables * len(source) * (0.01 + gflops / 50)  # 50 GFLOP/s: two cores of a laptop
+            megabytes = 400 + 6 * max(sizes) * self.n / 32
+            lines.append(
+                f"  {source.facts.name}: {len(source)} clips in batches of {', '.join(map(str, sizes))}; about "
+                f"{megabytes:.0f} MB"
+            )
+            num_cells, num_tables = num_cells + tables * len(self.scaling), num_tables + tables
+        return "\n".join(
+            [
+                f"{num_cells} cells: {num_tables} tables of features ({len(self.orders)} orders and without batch norm, "
+                f"{len(self.seeds)} seeds), {len(self.scaling)} scalings, SVM",
+                *lines,
+                f"about {seconds / 60:.1f} minutes of feature extraction on two cores, classification beside it",
+            ]
+        )
+
+    def report(self, workdirs: Sequence, out: str | Path | None = None) -> "BatchNormReport":
+        """Summarise run folders; write report.md, report.csv and batchnorm.png to `out`, else to the first of them."""
+        report = summarise(workdirs)
+        report.write(Path(out) if out is not None else Path(workdirs[0]))
+        return report
+
+
+# ── the work ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def order_clips(ids, labels, order: str, seed: int) -> np.ndarray:
+    """Clip numbers int[M] in the order in which batches are cut: by class and id, or a permutation of that."""
+    by_class = np.lexsort((ids, labels))
+    return by_class if order == "sorted" else by_class[np.random.default_rng(seed).permutation(len(by_class))]
+
+
+def batch_features(module, variables, batches) -> np.ndarray:
+    """Features of clips in the batches they come in: f32[M, D].
+
+    Args:
+      module: a `taggers.Network`; one with batch norm sees each batch as a whole.
+      variables: its variables.
+      batches: as of `loader.batches`; rows outside the mask enter no statistics.
+    """
+    from mirjax import features
+
+    if not module.front_end.batch_norm:
+        return features.extract(module, variables, batches)
+    represent, embed = _compiled(module)
+    rows = []
+    for batch in batches:
+        clips = batch["audio"][batch["mask"]]
+        # One clip at a time, as without batch norm: a program of one shape.
+        rows.append(np.asarray(embed(variables, np.stack([np.asarray(represent(clip)) for clip in clips]))))
+    return np.concatenate(rows)
+
+
+_programs = {}
+
+
+def _compiled(module):
+    import jax
+    import jax.numpy as jnp
+
+    from mirjax import features
+
+    if module not in _programs:
+        embed = jax.jit(
+            lambda variables, x: jnp.concatenate(list(features.layer_means(module, variables, x).values()), -1)
+        )
+        _programs[module] = jax.jit(module.representation), embed
+    return _programs[module]
+
+
+class _Run(cells.Run):
+    """The study at work; `screening` is the study."""
+
+    def cells(self, clips) -> Iterator[cells.Cell]:
+        study = self.screening
+        shared = {"seconds": round(study.num_samples / cells.SAMPLE_RATE, 4), "fit": study.fit}
+        normalised, plain = self.networks
+        for network, order in [*((normalised, order) for order in study.orders), (plain, study.orders[0])]:
+            for size in study.sizes(clips.labels):
+                options = {"batch_norm": network is normalised, "batch_size": size, "order": order} | shared
+                for seed in study.seeds:
+                    for scaling in study.scaling:
+                        yield cells.Cell(network.name, network, "raw", options, seed, "svm", scaling)
+
+    def compute(self, clips, partition, todo, bar):
+        for _, group in itertools.groupby(todo, key=lambda item: (item[0].options, item[0].seed)):
+            group = list(group)
+            cell = group[0][0]
+            order = cell.options["order"] if cell.options["batch_norm"] else WITHOUT
+            bar.set_postfix_str(f"{clips.name} {order}, batches of {cell.options['batch_size']}")
+            table = self.table(clips, cell)
+            for cell, prints in group:
+                yield cell, *self.classify(cell, clips, partition, [table], prints)
+
+    def table(self, clips, cell) -> tuple[np.ndarray, float]:
+        """Features f32[M, D] of one cell and seconds a clip; blocks of whole batches are stored."""
+        import jax
+
+        from mirjax import features
+
+        module, size = cell.network.module, cell.options["batch_size"]
+        order = order_clips(clips.ids, clips.labels, cell.options["order"], cell.seed)
+        key = config.digest(
+            [cells.NUMBERS, self.versions, clips.content_hash, cell.network.structure, cell.options, cell.seed], 32
+        )
+        variables, rows, seconds = None, [], 0.0
+        step = size * -(-BLOCK // size)
+        for start in range(0, len(order), step):
+            block = self.store.get(key, start)
+            if block is None:
+                if variables is None:
+                    variables = features.initialise(module, jax.random.key(cell.seed), self.screening.num_samples)
+                batches = loader.batches(
+                    clips,
+                    num_samples=self.screening.num_samples,
+                    fit=self.screening.fit,
+                    batch_size=size,
+                    indices=order[start : start + step],
+                )
+                began = time.perf_counter()
+                values = batch_features(module, variables, batches)
+                if not np.isfinite(values).all():
+                    raise ValueError(f"{cell.architecture} seed {cell.seed} on {clips.name}: features are not finite")
+                block = values, (time.perf_counter() - began) / len(values)
+                self.store.put(key, start, *block)
+            rows.append(block[0])
+            seconds += block[1] * len(block[0])
+        values = np.concatenate(rows)
+        table = np.empty_like(values)
+        table[order] = values
+        return table, seconds / len(order)
+
+
+# ── the report ────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclasses.dataclass(frozen=True)
+class Anova:
+    """One-way analysis of variance over batch sizes, seeds as replicates: F and p; None where it is undefined."""
+
+    f: float | None
+    p: float | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Curve:
+    """Accuracy of one way of filling batches, by batch size and seed.
+
+    Attributes:
+      name: `sorted`, `shuffled`, or `WITHOUT`.
+      batch_sizes: B sizes, ascending.
+      seeds: S seeds that every batch size has.
+      accuracy: f64[B, S], means over folds, in [0, 1].
+      anova: whether the batch size matters.
+    """
+
+    name: str
+    batch_sizes: tuple[int, ...]
+    seeds: tuple[int, ...]
+    accuracy: np.ndarray
+    anova: Anova
+
+    @property
+    def means(self) -> np.ndarray:
+        """Mean over seeds f64[B]."""
+        return self.accuracy.mean(axis=1)
+
+    @property
+    def deviations(self) -> np.ndarray:
+        """Sample standard deviation over seeds f64[B]; NaN for one seed."""
+        if len(self.seeds) < 2:
+            return np.full(len(self.batch_sizes), np.nan)
+        return self.accuracy.std(axis=1, ddof=1)
+
+    @property
+    def statement(self) -> str:
+        """What the analysis of variance says, in a sentence."""
+        name = WITHOUT if self.name == WITHOUT else f"with batch statistics, clips {_LONG[self.name]}"
+        low, high = int(self.means.argmin()), int(self.means.argmax())
+        spread = (
+            f"{_percent(self.means[low])} % in batches of {self.batch_sizes[low]}, {_percent(self.means[high])} % in "
+            f"batches of {self.batch_sizes[high]}"
+        )
+        anova = self.anova
+        test = "" if anova.p is None else f"one-way ANOVA F = {anova.f:.3g}, p = {anova.p:.3g}"
+        if len(self.batch_sizes) < 2:
+            return f"{name}: one batch size only, nothing to compare."
+        if not np.ptp(self.accuracy, axis=0).any():
+            return f"{name}: every seed scores the same at every batch size ({test or 'nothing varies'})."
+        if anova.p is None:
+            return f"{name}: {spread}; no test with fewer than two seeds."
+        verb = "depends" if anova.p < SIGNIFICANCE else "does not depend"
+        return f"{name}: the score {verb} on the batch size at the 5 % level ({test}): {spread}."
+
+
+_LONG = {"sorted": "sorted by class", "shuffled": "shuffled"}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Panel:
+    """The curves of one data set under one setting."""
+
+    dataset: str
+    n: int
+    scaling: str
+    protocol: str
+    selection: str
+    seconds: float
+    fit: str
+    curves: tuple[Curve, ...]
+
+    @property
+    def title(self) -> str:
+        """Data set and setting."""
+        return (
+            f"{self.dataset}: VGG n={self.n}, svm, scaling {self.scaling}, protocol {self.protocol}, selection "
+            f"{self.selection}, {self.seconds:g} s ({self.fit})"
+        )
+
+
+_NOTES = (
+    "Accuracy in %, mean over folds and seeds ± standard deviation over seeds. ANOVA: over batch sizes, seeds as "
+    "independent replicates, as in the study (that all sizes share their seeds is left unused, which is cautious).",
+    "Batches hold training and test clips alike. Sorted by class, a batch tells the class of its clips through its "
+    "statistics: what batch norm gains there is a leak of the labels and no merit of the network.",
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BatchNormReport:
+    """All panels of some run folders.
+
+    Attributes:
+      panels: by data set and setting.
+      provenance: commits that the records name.
+      warnings: what was left out.
+    """
+
+    panels: tuple[Panel, ...]
+    provenance: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def to_text(self) -> str:
+        """The report for a terminal."""
+        lines = []
+        for panel in self.panels:
+            head, rows = _table(panel)
+            widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+            table = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in [head, *rows]]
+            table.insert(1, "─" * len(table[0]))
+            lines += ["", *_wrap(panel.title), "", *table, ""]
+            lines += [line for curve in panel.curves for line in _wrap(_sentence(curve.statement))]
+        for note in (*_NOTES, *self.warnings):
+            lines += ["", *_wrap(note)]
+        return "\n".join(lines).lstrip("\n")
+
+    def to_markdown(self) -> str:
+        """The report as Markdown, beside batchnorm.png."""
+        lines = ["# Batch norm by the batch at hand", "", "![Accuracy against batch size](batchnorm.png)", ""]
+        for panel in self.panels:
+            head, rows = _table(panel)
+            table = [head, ["--:"] * len(head), *rows]
+            lines += [f"## {panel.title}", "", *(f"| {' | '.join(row)} |" for row in table), ""]
+            lines += [*(f"- {_sentence(curve.statement)}" for curve in panel.curves), ""]
+        lines += [line for note in _NOTES for line in (note, "")]
+        if self.warnings:
+            lines += ["## Left out", "", *(f"- {note}" for note in self.warnings), ""]
+        return "\n".join([*lines, "## From", "", *(f"- {note}" for note in self.provenance)]) + "\n"
+
+    def to_csv(self) -> str:
+        """One line for each batch size of each curve."""
+        fields = [field.name for field in dataclasses.fields(Panel) if field.name != "curves"]
+        head = [*fields, "batches", "batch_size", "num_seeds", "accuracy", "deviation", "anova_f", "anova_p"]
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(head)
+        for panel in self.panels:
+            for curve in panel.curves:
+                for size, mean, deviation in zip(curve.batch_sizes, curve.means, curve.deviations, strict=True):
+                    values = [mean, deviation, curve.anova.f, curve.anova.p]
+                    row = [*(getattr(panel, field) for field in fields), curve.name, size, len(curve.seeds)]
+                    writer.writerow([*row, *("" if v is None or math.isnan(v) else f"{v:.6g}" for v in values)])
+        return text.getvalue()
+
+    def write(self, out: Path) -> None:
+        """Write report.md, report.csv and batchnorm.png into a folder; it is made when it is not there."""
+        from mirjax import plots
+
+        out = Path(out)
+        out.mkdir(parents=True, exist_ok=True)
+        for suffix, text in (("md", self.to_markdown()), ("csv", self.to_csv())):
+            (out / f"report.{suffix}").write_text(text, encoding="utf-8", newline="\n")
+        if self.panels:
+            plots.plot_batchnorm(self.panels, out / "batchnorm.png")
+
+
+def summarise(workdirs: Sequence) -> BatchNormReport:
+    """Make the curves of some run folders, from their records.
+
+    Args:
+      workdirs: run folders; a record that several hold counts once.
+
+    Returns:
+      The report, nothing written.
+
+    Raises:
+      ValueError: no run folder, a folder without records, a damaged file, or one data set split in several ways.
+    """
+    from mirjax import results
+
+    if not workdirs:
+        raise ValueError("no run folder given; name at least one")
+    panels = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
+    hashes, provenance = {}, set()
+    for workdir in workdirs:
+        for record in results.read_records(workdir):
+            options = record["options"]
+            if record["metric"] != "accuracy" or "batch_size" not in options:
+                continue
+            place = (record["dataset"], record["protocol"])
+            if hashes.setdefault(place, record["split_hash"]) != record["split_hash"]:
+                raise ValueError(
+                    f"{record['dataset']} is split in several ways in these run folders; report them apart"
+                )
+            provenance.add(f"commit {record['commit'] or 'unknown'}")
+            fields = ("dataset", "n", "scaling", "protocol", "selection")
+            panel = (*(record[field] for field in fields), options["seconds"], options["fit"])
+            curve = options["order"] if options["batch_norm"] else WITHOUT
+            panels[panel][curve][options["batch_size"], record["seed"]][record["fold"]] = record["value"]
+    made, problems = [], []
+    for panel, curves in sorted(panels.items()):
+        num_folds = max(len(folds) for curve in curves.values() for folds in curve.values())
+        found = [
+            _make_curve(name, curves[name], num_folds, f"{panel[0]}, {name}", problems)
+            for name in (*ORDERS, WITHOUT)
+            if name in curves
+        ]
+        made.append(Panel(*panel, tuple(curve for curve in found if curve is not None)))
+    return BatchNormReport(tuple(made), tuple(sorted(provenance)), tuple(problems))
+
+
+def _make_curve(name, values, num_folds, where, problems) -> Curve | None:
+    """The curve over the seeds that all batch sizes have complete; what is left out goes to `problems`."""
+    complete = {key: np.mean([*folds.values()]) for key, folds in values.items() if len(folds) == num_folds}
+    sizes = sorted({size for size, _ in values})
+    all_seeds = sorted({seed for _, seed in values})
+    seeds = [seed for seed in all_seeds if all((size, seed) in complete for size in sizes)]
+    if len(seeds) < len(all_seeds):
+        problems.append(f"left out: {where}: seeds {sorted(set(all_seeds) - set(seeds))} lack folds or batch sizes")
+    if not seeds:
+        return None
+    accuracy = np.array([[complete[size, seed] for seed in seeds] for size in sizes])
+    return Curve(name, tuple(sizes), tuple(seeds), accuracy, analyse(accuracy))
+
+
+def analyse(accuracy: np.ndarray) -> Anova:
+    """One-way analysis of variance of accuracy f64[B, S]: do the B batch sizes differ, given S seeds each?
+
+    With fewer than two sizes or seeds, or when no two values differ, there is no F.
+    """
+    from scipy import stats
+
+    if min(accuracy.shape) < 2 or not np.ptp(accuracy):
+        return Anova(None, None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.ConstantInputWarning)  # seeds agree at every size: F = ∞ is right
+        f, p = stats.f_oneway(*accuracy)
+    return Anova(max(float(f), 0.0), float(p))  # rounding may leave −1e-17
+
+
+def _percent(share) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _wrap(text: str) -> list[str]:
+    return textwrap.wrap(text, 120, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def _table(panel: Panel) -> tuple[list[str], list[list[str]]]:
+    """Head and rows: one for each batch size, a column for each curve."""
+    cells_of = defaultdict(dict)
+    for curve in panel.curves:
+        for size, mean, deviation in zip(curve.batch_sizes, curve.means, curve.deviations, strict=True):
+            spread = "" if math.isnan(deviation) else f" ± {_percent(deviation)}"
+            cells_of[size][curve.name] = _percent(mean) + spread
+    names = [curve.name for curve in panel.curves]
+    head = ["batch size", *(f"{_LONG.get(curve.name, curve.name)} (S={len(curve.seeds)})" for curve in panel.curves)]
+    return head, [[str(size), *(cells_of[size].get(name, "–") for name in names)] for size in sorted(cells_of)]
