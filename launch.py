@@ -116,6 +116,7 @@ def _experiment(options, overrides):
 
 def _run(options) -> int:
     experiment = _experiment(options, options.overrides)
+    experiment.sources()  # an unknown name is answered before JAX is imported
     _set_up_jax()
     if experiment.dry_run:
         print(experiment.forecast())

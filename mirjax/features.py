@@ -96,7 +96,7 @@ def _block_size() -> int:
 @functools.lru_cache(maxsize=64)
 def _compiled(model, num_devices):
     """The two programs of a model: its representation, and its features from there."""
-    mesh = jax.make_mesh((num_devices,), ("clip",), axis_types=(AxisType.Auto,))
+    mesh = jax.make_mesh((num_devices,), ("clip",), axis_types=(AxisType.Auto,), devices=jax.local_devices())
     clips, whole = NamedSharding(mesh, PartitionSpec("clip")), NamedSharding(mesh, PartitionSpec())
 
     def sharded(function, num_whole):
@@ -142,7 +142,7 @@ def extract_each(model, trees, audio, *, moments: tuple[float, float] = (0.0, 1.
     mean, deviation = moments
     if not deviation > 0:
         raise ValueError(f"moments={moments}: the deviation must be positive; a constant input cannot be standardised")
-    num_devices = jax.device_count() if jax.process_count() == 1 else 1
+    num_devices = jax.local_device_count()
     represent, embed, clips, whole = _compiled(model, num_devices)
     dtype = jnp.result_type(float)
     shift, scale, *trees = jax.device_put((np.asarray(mean, dtype), np.asarray(1 / deviation, dtype), *trees), whole)
@@ -196,7 +196,7 @@ def random_features(model, keys: jax.Array, audio, *, moments: tuple[float, floa
 
 def representation_sums(model, audio) -> list[tuple[int, float, float]]:
     """Count, sum and sum of squares of every clip's representation, in float64."""
-    num_devices = jax.device_count() if jax.process_count() == 1 else 1
+    num_devices = jax.local_device_count()
     represent, _, clips, _ = _compiled(model, num_devices)
     sums = []
     for block, real in _as_blocks(audio, num_devices * _block_size()):

@@ -6,8 +6,8 @@ features, test clips included, and the more the closer a batch comes to one whol
 without batch norm a clip's features are the same in any batch.
 
 Convention: a *curve* is one way of filling batches (sorted by class and then by id; shuffled, anew for every seed;
-without batch norm), an accuracy f64[B, S] for each of B batch sizes and S seeds. Batches are cut from the whole data set
-in that order, training and test clips alike, and the last, smaller one keeps its real size. Without batch norm the
+without batch norm), an accuracy f64[B, S] for each of B batch sizes and S seeds. Batches are cut from the whole data
+set in that order, training and test clips alike, and the last, smaller one keeps its real size. Without batch norm the
 features are really extracted in those batches too, so that their sameness is measured and not assumed.
 
 Source: J. Pons (2019), thesis, section 4.2 and figure 4.5; ARCHITECTURES §5.5, §5.7.
@@ -205,8 +205,8 @@ class BatchNormStudy:
             num_cells, num_tables = num_cells + tables * len(self.scaling), num_tables + tables
         return "\n".join(
             [
-                f"{num_cells} cells: {num_tables} tables of features ({len(self.orders)} orders and without batch norm, "
-                f"{len(self.seeds)} seeds), {len(self.scaling)} scalings, SVM",
+                f"{num_cells} cells: {num_tables} tables of features ({len(self.orders)} orders and without batch norm; "
+                f"seeds: {len(self.seeds)}), {len(self.scaling)} scalings, SVM",
                 *lines,
                 f"about {seconds / 60:.1f} minutes of feature extraction on two cores, classification beside it",
             ]

@@ -96,6 +96,7 @@ class Run:
         """Compute what the run folder lacks; returns the records of all planned cells."""
         from mirjax import results
 
+        self.check_lengths()
         with (
             results.RunFolder.open(workdir, self.screening.settings(), extendable=GROWING) as folder,
             _logging_to(workdir),
@@ -128,6 +129,16 @@ class Run:
                         bar.update()
             wanted = {fingerprint for fingerprints in planned for fingerprint in fingerprints}
             return [record for record in results.read_records(workdir) if record["fingerprint"] in wanted]
+
+    def check_lengths(self) -> None:
+        """Refuse, before any work, clips too short for a network."""
+        from mirjax import features
+
+        for network in self.networks:
+            try:
+                features.num_features(network.module, self.screening.num_samples)
+            except ValueError as error:
+                raise UsageError(f"{network.name} cannot take clips of {self.screening.seconds} s: {error}") from None
 
     # ── the plan ──────────────────────────────────────────────────────────────────────────────────
 

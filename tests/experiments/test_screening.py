@@ -322,6 +322,13 @@ def test_unknown_data_is_a_usage_error(screening, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_clips_too_short_for_a_network(screening, tmp_path):
+    """Oracle: a 7×96 filter needs 7 frames; said before any work, and nothing is written."""
+    with pytest.raises(UsageError, match="7x96 cannot take clips of 0.1 s: .* at least 7 frames and got 5"):
+        dataclasses.replace(screening, seconds=0.1).run(tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
 def test_validation_selection_needs_a_split(screening, tmp_path):
     """Oracle: the error the docstring promises, before any work."""
     with pytest.raises(UsageError, match="selection=validation"):
