@@ -12,7 +12,10 @@ Names: `initialise`, `extract`, `extract_each`, `random_features`, `layer_means`
 """
 
 import functools
+import itertools
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -120,6 +123,12 @@ def _clips(audio):
             yield item
 
 
+def _num_threads(model) -> int:
+    """Blocks computed at a time: on a CPU small networks leave cores idle, and large ones fill them and the memory."""
+    small = gigaflops(model) < 10
+    return min(4, os.cpu_count() or 1) if small and jax.default_backend() == "cpu" else 1
+
+
 def _as_blocks(audio, size):
     """Blocks f32[size, N] of clips, the last one filled up with zeros, and the number of real clips in each."""
     pending = []
@@ -146,10 +155,18 @@ def extract_each(model, trees, audio, *, moments: tuple[float, float] = (0.0, 1.
     represent, embed, clips, whole = _compiled(model, num_devices)
     dtype = jnp.result_type(float)
     shift, scale, *trees = jax.device_put((np.asarray(mean, dtype), np.asarray(1 / deviation, dtype), *trees), whole)
-    rows = []
-    for block, real in _as_blocks(audio, num_devices * _block_size()):
+
+    def features_of(block_and_real):
+        block, real = block_and_real
         x = represent(jax.device_put(block, clips))
-        rows.append(np.stack([np.asarray(embed(x, tree, shift, scale))[:real] for tree in trees]))
+        return np.stack([np.asarray(embed(x, tree, shift, scale))[:real] for tree in trees])
+
+    blocks = _as_blocks(audio, num_devices * _block_size())
+    rows = []
+    num_threads = _num_threads(model)
+    with ThreadPoolExecutor(num_threads) as threads:
+        while window := list(itertools.islice(blocks, num_threads)):
+            rows += threads.map(features_of, window)
     if not rows:
         raise ValueError("audio holds no clips; give at least one")
     return np.concatenate(rows, axis=1)

@@ -199,10 +199,10 @@ def plot_pareto(tables, path) -> None:
     if not tables:
         raise ValueError("no tables to plot; run a screening first")
     series, datasets = _series(tables), _datasets(tables)
-    figure, axes, columns = _figure(len(datasets), 3.3, len(series) + 4)
+    figure, axes, columns = _figure(len(datasets), 3.3, len(series) + 2)
     labels = []
     for axis, dataset in zip(axes, datasets, strict=True):
-        points, references = _points(tables, dataset)
+        points, _ = _points(tables, dataset)
         names = _names(points)
         networks = [(key, row) for key, _, row in points if row.gflops and not row.is_baseline]
         named = {}
@@ -221,8 +221,6 @@ def plot_pareto(tables, path) -> None:
         mfcc = max((100 * row.accuracy for _, _, row in points if row.architecture == "mfcc"), default=None)
         if mfcc is not None:
             axis.axhline(mfcc, color="#444444", linewidth=0.9, zorder=0)
-        for name, value in references.items():
-            axis.axhline(value, color=REFERENCES[name][0], linestyle=REFERENCES[name][1], linewidth=1, zorder=0)
         if networks:
             axis.set_xscale("log")
             xs = [row.gflops for _, row in networks]
@@ -232,9 +230,9 @@ def plot_pareto(tables, path) -> None:
             axis.step(
                 [x for x, _ in steps], [y for _, y in steps], where="post", color="#bbbbbb", linewidth=3, zorder=1
             )
-        ys = [100 * row.accuracy for _, row in networks] + list(references.values()) + ([mfcc] if mfcc else [])
-        margin = 0.08 * (max(ys) - min(ys) or 10)
-        axis.set_ylim(min(ys) - margin, max(ys) + 1.6 * margin)
+        ys = [100 * row.accuracy for _, row in networks] + ([] if mfcc is None else [mfcc])
+        margin = 0.08 * (max(ys, default=0) - min(ys, default=0) or 10)
+        axis.set_ylim(min(ys, default=0) - margin, max(ys, default=0) + 1.6 * margin)
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_xlabel("GFLOPs a clip", **STYLE)
@@ -249,7 +247,6 @@ def plot_pareto(tables, path) -> None:
     ]
     handles.append(Line2D([], [], color="#bbbbbb", linewidth=3, label="Pareto front"))
     handles.append(Line2D([], [], color="#444444", linewidth=0.9, label="best mfcc"))
-    handles += [Line2D([], [], color=c, linestyle=style, label=n) for n, (c, style) in REFERENCES.items()]
     _legend(figure, handles, columns)
     figure.draw_without_rendering()  # settles the layout, so that labels can be placed in pixels
     for axis, named, taken in labels:

@@ -131,7 +131,7 @@ class _Influence:
         return variance, seed + cluster, df
 
     def moderated(self) -> tuple[np.ndarray, np.ndarray]:
-        """V_s drawn towards the family's common value, if larger half-way, and its df, both `[A]` (Smyth 2004, sections 4 and 6.2)."""
+        """V_s drawn towards the family's common value, and its df, both `[A]` (Smyth 2004, sections 4 and 6.2)."""
         from scipy import optimize, special
 
         df = np.array([len(m) - 1 for m in self.seed_margins], float)
@@ -152,7 +152,8 @@ class _Influence:
             shared = np.full(len(df), (df @ self.seed_variance) / df.sum())
         # All of one pooled variance have as many df as there are: no more may come out of the sum in `family_df`.
         pooled = df.sum() * len(d) / (4 * (len(d) - 1))
-        shared = (shared + np.maximum(shared, self.seed_variance)) / 2  # lest the family hide an unsteady network
+        # Half-way only where a network's own is larger, lest the family hide an unsteady one.
+        shared = (shared + np.maximum(shared, self.seed_variance)) / 2
         return np.where(several, shared, 0), np.minimum(df + prior, np.maximum(np.maximum(df, 1), pooled))
 
     def family_df(self, a: int, seed_variance, seed_df) -> float:

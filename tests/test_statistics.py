@@ -46,7 +46,7 @@ def true_mean(groups, seed_sd=0.1):
 )
 def test_no_false_alarms_when_nothing_differs(case):
     # Oracle: simulated families of equal architectures; at the 5 % level at most 7 % may see any rejection.
-    rng, families = np.random.default_rng(0), 1000 if case["num"] == 2 else 300
+    rng, families = np.random.default_rng(0), 500 if case["num"] == 2 else 200
     alarms = 0
     for family in range(families):
         corrects, groups = simulate(rng, **case)

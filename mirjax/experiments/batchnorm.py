@@ -1,9 +1,11 @@
 """The batch-norm experiment: an untrained network with batch statistics sees the company that a clip is in.
 
 A VGG without training has no running averages, so its batch normalisation can only use the batch at hand. When clips
-come sorted by class, the statistics of a batch then tell which class its clips are of: the label leaks into the
-features, test clips included, and the more the closer a batch comes to one whole class. Shuffled batches tell less, and
-without batch norm a clip's features are the same in any batch.
+come sorted by class, all clips of a batch, test clips included, are shifted by statistics that belong to their class:
+the labels leak into the features. Where these shifts differ more between classes than clips do within them, scores
+rise, most when a batch is a whole class; where they do not, scores fall, even below chance, because the test clips of a
+class then balance its training clips around one common mean. Shuffled batches leak nothing, though the score may still
+depend on their size. Without batch norm a clip's features are the same in any batch.
 
 Convention: a *curve* is one way of filling batches (sorted by class and then by id; shuffled, anew for every seed;
 without batch norm), an accuracy f64[B, S] for each of B batch sizes and S seeds. Batches are cut from the whole data
@@ -16,6 +18,7 @@ Names: `BatchNormStudy`, `summarise`, `BatchNormReport`, `Panel`, `Curve`, `Anov
 
 import csv
 import dataclasses
+import functools
 import io
 import itertools
 import math
@@ -118,6 +121,10 @@ class BatchNormStudy:
         """Samples of every clip after fitting."""
         return self._screening.num_samples
 
+    def sources(self) -> list:
+        """The data sets, opened but not decoded; raises as a screening's."""
+        return self._screening.sources()
+
     def networks(self) -> list[cells.Architecture]:
         """The network with batch norm, and without; under one seed their weights are the same."""
         plain = self._screening.networks()[0]
@@ -181,7 +188,7 @@ class BatchNormStudy:
           UsageError: something unknown was asked for.
           ValueError: data that cannot be used; a run folder of another configuration, which is left as it is.
         """
-        sources = self._screening.sources()
+        sources = self.sources()
         if self.dry_run:
             return []
         return _Run(self, sources, progress).execute(Path(workdir or self.workdir or self.default_workdir()))
@@ -193,7 +200,7 @@ class BatchNormStudy:
         gflops = features.gigaflops(self.networks()[0].module, self.num_samples)
         lines, num_cells, num_tables = [], 0, 0
         seconds = 0.0
-        for source in self._screening.sources():
+        for source in self.sources():
             sizes = self.sizes(source.labels)
             tables = len(sizes) * (len(self.orders) + 1) * len(self.seeds)
             seconds += tables * len(source) * (0.01 + gflops / 50)  # 50 GFLOP/s: two cores of a laptop
@@ -205,8 +212,8 @@ class BatchNormStudy:
             num_cells, num_tables = num_cells + tables * len(self.scaling), num_tables + tables
         return "\n".join(
             [
-                f"{num_cells} cells: {num_tables} tables of features ({len(self.orders)} orders and without batch norm; "
-                f"seeds: {len(self.seeds)}), {len(self.scaling)} scalings, SVM",
+                f"{num_cells} cells: {num_tables} feature tables ({len(self.orders)} orders and without batch norm, "
+                f"{len(self.seeds)} seeds), {len(self.scaling)} scalings, SVM",
                 *lines,
                 f"about {seconds / 60:.1f} minutes of feature extraction on two cores, classification beside it",
             ]
@@ -249,21 +256,17 @@ def batch_features(module, variables, batches) -> np.ndarray:
     return np.concatenate(rows)
 
 
-_programs = {}
-
-
+@functools.lru_cache(maxsize=8)
 def _compiled(module):
     import jax
     import jax.numpy as jnp
 
     from mirjax import features
 
-    if module not in _programs:
-        embed = jax.jit(
-            lambda variables, x: jnp.concatenate(list(features.layer_means(module, variables, x).values()), -1)
-        )
-        _programs[module] = jax.jit(module.representation), embed
-    return _programs[module]
+    def embed(variables, x):
+        return jnp.concatenate(list(features.layer_means(module, variables, x).values()), axis=-1)
+
+    return jax.jit(module.representation), jax.jit(embed)
 
 
 class _Run(cells.Run):
@@ -415,12 +418,25 @@ class Panel:
             f"{self.selection}, {self.seconds:g} s ({self.fit})"
         )
 
+    @property
+    def statements(self) -> list[str]:
+        """What the analyses of variance say: a sentence a curve, and one on the order in the biggest batches."""
+        found = [curve.statement for curve in self.curves]
+        both = [curve for curve in self.curves if curve.name in ORDERS]
+        if len(both) == 2 and both[0].batch_sizes[-1] == both[1].batch_sizes[-1] and both[0].seeds == both[1].seeds:
+            last = np.stack([curve.accuracy[-1] for curve in both])
+            anova = analyse(last)
+            test = "" if anova.p is None else f" (ANOVA p = {anova.p:.3g})"
+            means = ", ".join(f"{_LONG[curve.name]} {_percent(curve.means[-1])} %" for curve in both)
+            found.append(f"in batches of {both[0].batch_sizes[-1]}, clips {means}{test}.")
+        return [sentence[0].upper() + sentence[1:] for sentence in found]
+
 
 _NOTES = (
     "Accuracy in %, mean over folds and seeds ± standard deviation over seeds. ANOVA: over batch sizes, seeds as "
     "independent replicates, as in the study (that all sizes share their seeds is left unused, which is cautious).",
-    "Batches hold training and test clips alike. Sorted by class, a batch tells the class of its clips through its "
-    "statistics: what batch norm gains there is a leak of the labels and no merit of the network.",
+    "Batches hold training and test clips alike. Sorted by class, their statistics carry the labels: what differs from "
+    "the shuffled clips there, gain or loss, comes of the labels and is no merit of the network.",
 )
 
 
@@ -447,7 +463,7 @@ class BatchNormReport:
             table = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in [head, *rows]]
             table.insert(1, "─" * len(table[0]))
             lines += ["", *_wrap(panel.title), "", *table, ""]
-            lines += [line for curve in panel.curves for line in _wrap(_sentence(curve.statement))]
+            lines += [line for sentence in panel.statements for line in _wrap(sentence)]
         for note in (*_NOTES, *self.warnings):
             lines += ["", *_wrap(note)]
         return "\n".join(lines).lstrip("\n")
@@ -459,7 +475,7 @@ class BatchNormReport:
             head, rows = _table(panel)
             table = [head, ["--:"] * len(head), *rows]
             lines += [f"## {panel.title}", "", *(f"| {' | '.join(row)} |" for row in table), ""]
-            lines += [*(f"- {_sentence(curve.statement)}" for curve in panel.curves), ""]
+            lines += [*(f"- {sentence}" for sentence in panel.statements), ""]
         lines += [line for note in _NOTES for line in (note, "")]
         if self.warnings:
             lines += ["## Left out", "", *(f"- {note}" for note in self.warnings), ""]
@@ -568,10 +584,6 @@ def analyse(accuracy: np.ndarray) -> Anova:
 
 def _percent(share) -> str:
     return f"{100 * share:.1f}"
-
-
-def _sentence(text: str) -> str:
-    return text[0].upper() + text[1:]
 
 
 def _wrap(text: str) -> list[str]:

@@ -29,6 +29,7 @@ NUMBERS = 1
 
 # What may grow in a run folder; the rest of a configuration is fixed.
 GROWING = ("data", "architectures", "seeds", "classifiers")
+INNER_FOLDS = 3  # of nested selection; the data's folds that are left, merged into so many
 _DETERMINISTIC = ("svm", "knn")  # of the classifiers, those that draw nothing
 
 _log = logging.getLogger("mirjax")
@@ -103,7 +104,9 @@ class Run:
         ):
             loaded = self.load()
             plans = []
-            for clips, partition in loaded:
+            for source, (clips, partition) in zip(self.sources, loaded, strict=True):
+                for note in source.notes:  # what was left out while decoding is in the log already
+                    _log.info("%s: %s", clips.name, note)
                 folder.note_dataset(
                     clips.name,
                     hash=f"{clips.content_hash[:16]}-{partition.hash}",
@@ -111,8 +114,6 @@ class Run:
                     num_clips=len(clips),
                 )
                 _log.info("%s: %d clips, %s", clips.name, len(clips), partition.note)
-                for note in clips.notes:
-                    _log.info(note)
                 plans.append([(cell, self.fingerprints(cell, clips, partition)) for cell in self.cells(clips)])
             planned = [fingerprints for plan in plans for _, fingerprints in plan]
             folder.keep_complete(dict(enumerate(planned)))
@@ -451,7 +452,7 @@ def _select(grid, labels, fold, partition, selection) -> int:
                 "selection=validation needs a split with validation clips; use nested or legacy with folds"
             )
         return int(accuracies(grid, labels, fold.train, fold.valid).argmax())
-    inner = splits.inner_folds(fold, partition, labels)
+    inner = splits.inner_folds(fold, partition, labels, max_folds=INNER_FOLDS)
     return int(np.mean([accuracies(grid, labels, train, valid) for train, valid in inner], axis=0).argmax())
 
 

@@ -313,7 +313,7 @@ def csv_lines(report) -> str:
             line |= {name: getattr(row.comparison, key, None) for key, name in names.items()}
             names = ("balanced_accuracy", "macro_f1", "num_parameters", "gflops", "feature_seconds_per_clip")
             line |= {key: getattr(row, key) for key in (*names, "num_features")}
-            line |= {"hyperparameters": _sorted_json(row.hyperparameters[0]) if row.hyperparameters else None}
+            line |= {"hyperparameters": _sorted_json(row.hyperparameters) if row.hyperparameters else None}
             line |= {"leaves_out": getattr(row.interval, "leaves_out", None)}
             lines.append({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in line.items()})
     text = io.StringIO()

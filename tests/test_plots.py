@@ -1,0 +1,153 @@
+"""Oracles: the points that went in, read back from the figure or its pixels; the PNG's own header."""
+
+import struct
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from mirjax import plots
+
+NAMES = (
+    "vgg",
+    "7x96",
+    "7x86",
+    "timbral",
+    "temporal",
+    "timbral_temporal",
+    "timbral_time",
+    "sample",
+    "frame",
+    "frame_many",
+)
+
+
+def make_row(architecture, accuracy, *, rank=1, input="raw", gflops=0.1, n=8, interval=0.05):
+    low_high = interval and SimpleNamespace(low=accuracy - interval, high=min(1, accuracy + interval))
+    return SimpleNamespace(
+        architecture=architecture,
+        accuracy=accuracy,
+        rank=rank,
+        input=input,
+        n=n,
+        gflops=gflops,
+        interval=low_high,
+        is_baseline=architecture in ("mfcc", "majority", "chance"),
+    )
+
+
+def make_table(rows, dataset="digits_small", classifier="elm", width=120):
+    references = [make_row(name, 0.1, rank=None, n=None, gflops=0, interval=None) for name in ("majority", "chance")]
+    return SimpleNamespace(
+        dataset=dataset,
+        classifier=classifier,
+        scaling="none",
+        protocol="cv",
+        selection="nested",
+        width=width,
+        rows=(*rows, make_row("mfcc", 0.55, gflops=0, n=None), *references),
+        label=lambda row: row.architecture,
+    )
+
+
+def many_tables(datasets=("digits_small", "rhythm_small")):
+    rng = np.random.default_rng(0)
+    return [
+        make_table(
+            [
+                make_row(name, rng.uniform(0.3, 0.9), input=kind, gflops=0.02 * 1.7**index)
+                for index, name in enumerate(NAMES)
+                for kind in ("raw", "standardised")
+            ],
+            dataset,
+            classifier,
+        )
+        for dataset in datasets
+        for classifier in ("elm", "svm")
+    ]
+
+
+def figures(monkeypatch):
+    kept = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: kept.append(figure))
+    return kept
+
+
+@pytest.mark.parametrize("plot", [plots.plot_accuracy, plots.plot_pareto])
+def test_writes_a_png_and_the_same_again(tmp_path, plot):
+    # Oracle: the PNG signature and size in its header; identity of bytes.
+    tables = many_tables()
+    plot(tables, tmp_path / "a.png")
+    plot(tables, tmp_path / "b.png")
+    content = (tmp_path / "a.png").read_bytes()
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    width, height = struct.unpack(">II", content[16:24])
+    assert width > 1000 and height > 600
+    assert content == (tmp_path / "b.png").read_bytes()
+    with pytest.raises(ValueError, match="no tables"):
+        plot([], tmp_path / "c.png")
+
+
+def test_accuracy_shows_every_point_sorted(monkeypatch):
+    # Oracle: the accuracies that went in, architectures from the best down, baselines as lines.
+    kept = figures(monkeypatch)
+    rows = [make_row("vgg", 0.8), make_row("frame", 0.4), make_row("sample", 0.6)]
+    plots.plot_accuracy([make_table(rows)], "unused")
+    (axis,) = [axis for axis in kept[0].axes if axis.get_visible()]
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["vgg", "sample", "mfcc", "frame"]
+    points = {line.get_xdata()[0]: line.get_ydata()[0] for line in axis.lines if line.get_marker() == "o"}
+    assert points == pytest.approx({80: 0, 60: 1, 55: 2, 40: 3})
+    intervals = [tuple(line.get_xdata()) for line in axis.lines if len(line.get_xdata()) == 2]
+    assert any(pair == pytest.approx((75, 85)) for pair in intervals)
+    assert axis.get_ylim()[0] > axis.get_ylim()[1]  # the best on top
+    labels = [text.get_text() for text in kept[0].legends[0].get_texts()]
+    assert labels == ["elm", "majority", "chance"]
+
+
+def test_pareto_front_and_labels(monkeypatch):
+    # Worked by hand: cheap temporal and dear vgg are on the front, sample, dearer and worse than timbral, is not.
+    kept = figures(monkeypatch)
+    rows = [
+        make_row("temporal", 0.4, gflops=0.01),
+        make_row("timbral", 0.6, gflops=0.1),
+        make_row("sample", 0.5, gflops=0.3),
+        make_row("vgg", 0.8, gflops=2.0),
+    ]
+    plots.plot_pareto([make_table(rows)], "unused")
+    (axis,) = kept[0].axes
+    front = next(line for line in axis.lines if line.get_linewidth() == 3)
+    assert list(front.get_xdata())[:3] == [0.01, 0.1, 2.0]
+    assert list(front.get_ydata())[:3] == pytest.approx([40, 60, 80])
+    assert sorted(text.get_text() for text in axis.texts) == ["sample", "temporal", "timbral", "vgg"]
+
+
+def test_labels_do_not_cover_each_other(monkeypatch):
+    # By hand: the boxes of ten names, close together, are apart and inside the panel.
+    from matplotlib.text import Text
+
+    kept = figures(monkeypatch)
+    rows = [make_row(name, 0.6 + 0.01 * index, gflops=0.2 + 0.02 * index) for index, name in enumerate(NAMES)]
+    rows.append(make_row("cheap", 0.3, gflops=0.01))
+    plots.plot_pareto([make_table(rows)], "unused")
+    (axis,) = kept[0].axes
+    renderer = kept[0].canvas.get_renderer()
+    boxes = [Text.get_window_extent(text, renderer) for text in axis.texts]
+    assert len(boxes) == 11
+    for index, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:index])
+        assert axis.get_window_extent().containsx(box.x0) and axis.get_window_extent().containsx(box.x1)
+
+
+def test_costs_that_nobody_knows(tmp_path):
+    # By hand: networks without GFLOPs leave an empty panel rather than an error.
+    plots.plot_pareto([make_table([make_row("custom", 0.7, gflops=None, n=None)])], tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_leaves_pyplot_alone():
+    # Oracle: pyplot's own list of figures.
+    import subprocess
+    import sys
+
+    code = "import sys, mirjax.plots; assert 'matplotlib.pyplot' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
