@@ -18,6 +18,7 @@ from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
@@ -85,7 +86,7 @@ def _datasets(tables) -> list[str]:
 
 def _figure(num_panels: int, panel_height: float, num_labels: int):
     """Panels, at most three in a row, and room for a legend below."""
-    columns = min(num_panels, 3)
+    columns = 2 if num_panels == 4 else min(num_panels, 3)
     rows = -(-num_panels // columns)
     legend = 0.35 + 0.2 * -(-num_labels // (2 if columns == 1 else 3))
     width = 5.6 if columns == 1 else 3.9 * columns
@@ -286,6 +287,7 @@ def _place_labels(axis, named, points) -> None:
                 ha=horizontal,
                 va=vertical,
                 fontsize=7,
+                path_effects=[withStroke(linewidth=2, foreground="white")],
                 arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "#888888", "shrinkA": 0, "shrinkB": 2}
                 if max(abs(dx), abs(dy)) > 5
                 else None,

@@ -95,7 +95,7 @@ def test_accuracy_shows_every_point_sorted(monkeypatch):
     plots.plot_accuracy([make_table(rows)], "unused")
     (axis,) = [axis for axis in kept[0].axes if axis.get_visible()]
     assert [text.get_text() for text in axis.get_yticklabels()] == ["vgg", "sample", "mfcc", "frame"]
-    points = {line.get_xdata()[0]: line.get_ydata()[0] for line in axis.lines if line.get_marker() == "o"}
+    points = {round(line.get_xdata()[0], 6): line.get_ydata()[0] for line in axis.lines if line.get_marker() == "o"}
     assert points == pytest.approx({80: 0, 60: 1, 55: 2, 40: 3})
     intervals = [tuple(line.get_xdata()) for line in axis.lines if len(line.get_xdata()) == 2]
     assert any(pair == pytest.approx((75, 85)) for pair in intervals)

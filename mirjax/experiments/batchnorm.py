@@ -576,10 +576,12 @@ def analyse(accuracy: np.ndarray) -> Anova:
 
     if min(accuracy.shape) < 2 or not np.ptp(accuracy):
         return Anova(None, None)
+    if not np.ptp(accuracy, axis=0).any():  # equal to the bit, where rounding would leave F = −1e-17 and no p
+        return Anova(0.0, 1.0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.ConstantInputWarning)  # seeds agree at every size: F = ∞ is right
         f, p = stats.f_oneway(*accuracy)
-    return Anova(max(float(f), 0.0), float(p))  # rounding may leave −1e-17
+    return Anova(float(f), float(p))
 
 
 def _percent(share) -> str:

@@ -31,6 +31,7 @@ from mirjax.experiments import render
 
 BASELINES = ("mfcc", "majority", "chance")
 UNTESTED = ("majority", "chance")
+MOST_RESAMPLES = 10_000
 EQUALITY_MARGIN = 0.05  # networks count as equal when the whole interval of their difference is within ± 5 points
 SELECTION_NOTES = {
     "legacy": "legacy: chosen on the test folds, optimistic",
@@ -478,7 +479,9 @@ def _make_table(width, cells, untested, clips: _Clips) -> Table:
     first = cells[0]
     rows = _make_rows([*cells, *untested], clips)
     decided = [row for row in rows if row.correct is not None]
-    options = dict(weights=clips.weights)
+    # Holm over twenty rows needs small p-values, and time allows them where clips are few.
+    num_resamples = min(MOST_RESAMPLES, max(2000, MOST_RESAMPLES * 400 // len(clips.ids)))
+    options = dict(weights=clips.weights, num_resamples=num_resamples)
     intervals = statistics.bootstrap_intervals(
         [row.correct for row in decided], clips.groups, single_split=first.key.protocol == "split", **options
     )
@@ -527,10 +530,11 @@ def _make_table(width, cells, untested, clips: _Clips) -> Table:
         confusion=confusion,
         variance=variance,
         kendall=_kendall(networks, clips),
-        seeds_needed=_seeds_needed(ranked, clips),
+        seeds_needed="",
         notes=(),
         orderings=(),
     )
+    table = replace(table, seeds_needed=_seeds_needed(table, ranked, clips))
     return replace(table, notes=tuple(_notes(table)), orderings=tuple(_judge(table, clips)))
 
 
@@ -546,11 +550,11 @@ def _kendall(networks: list[Row], clips: _Clips) -> float | None:
     return statistics.kendall_between_seeds(np.array(accuracies)) if len(seeds) > 1 else None
 
 
-def _seeds_needed(ranked: list[Row], clips: _Clips) -> str:
+def _seeds_needed(table: Table, ranked: list[Row], clips: _Clips) -> str:
     if len(ranked) < 2:
         return ""
     first, second = ranked[:2]
-    names = f"{first.architecture} and {second.architecture}"
+    names = f"{table.full_label(first)} and {table.full_label(second)}"
     # A baseline without randomness has one seed; repeated, it is the same for every seed of the other.
     copies = [len(second.seeds) if first.is_baseline else 1, len(first.seeds) if second.is_baseline else 1]
     corrects = [
