@@ -29,7 +29,7 @@ GEMM_SIZE = 1024
 
 def targets(name, n):
     """Smallest ratio to the port, to the tuned port, and smallest share of the matrix product's rate; None: no target."""
-    if name in ("timbral", "temporal", "timbral_temporal", "timbral_time"):
+    if name in ("timbral_temporal", "timbral_time"):
         return 2.5, 1.5, None
     if name in ("7x96", "7x86"):
         return None, None, 0.8 if n >= 100 else 0.6

@@ -283,8 +283,8 @@ def _forecast(screening: Screening, sources) -> str:
     num_cells = len(networks) * repeats * len(screening.scaling) * len(screening.classifiers) * len(sources)
     return "\n".join(
         [
-            f"{num_cells} cells: {len(sources)} data sets ({clips} clips) × {len(networks)} networks × "
-            f"{repeats} inputs and seeds × {len(screening.scaling)} scalings × {len(screening.classifiers)} classifiers",
+            f"{num_cells} cells: {len(sources)} data sets ({clips} clips) × {len(networks)} networks × {repeats} inputs"
+            f" and seeds × {len(screening.scaling)} scalings × {len(screening.classifiers)} classifiers",
             *lines,
             f"about {total / 60:.1f} minutes of feature extraction on two cores, and classification beside it",
         ]

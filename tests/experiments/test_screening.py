@@ -151,7 +151,7 @@ def test_svm_scores_equal_scikit_learn(selection, screening, sounds, tmp_path):
         expected = outer[:, outer.mean(axis=0).argmax()]
     else:
         inner = [
-            np.mean([accuracies(train, valid) for train, valid in splits.inner_folds(fold, partition, y, max_folds=3)], axis=0)
+            np.mean([accuracies(*pair) for pair in splits.inner_folds(fold, partition, y, max_folds=3)], axis=0)
             for fold in partition.folds
         ]
         expected = [scores[choice.argmax()] for scores, choice in zip(outer, inner, strict=True)]
@@ -324,7 +324,7 @@ def test_unknown_data_is_a_usage_error(screening, tmp_path):
 
 def test_clips_too_short_for_a_network(screening, tmp_path):
     """Oracle: a 7×96 filter needs 7 frames; said before any work, and nothing is written."""
-    with pytest.raises(UsageError, match="7x96 cannot take clips of 0.1 s: .* at least 7 frames and got 5"):
+    with pytest.raises(UsageError, match=r"7x96 cannot take clips of 0.1 s: .* at least 7 frames and got 5"):
         dataclasses.replace(screening, seconds=0.1).run(tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
 
@@ -373,10 +373,13 @@ def test_killed_at_any_moment_and_run_again(screening, finished, tmp_path):
     folder, cache = tmp_path / "run", tmp_path / "cache"
     moments = random.Random(0)
     kills = 0
-    for _ in range(3):
+    for cells_done in (0, 3, 7):  # kill once so many cells are written, and a moment later
         process = start(screening, folder, cache)
         process.stdout.readline()
-        time.sleep(moments.uniform(2, 6))
+        file = folder / "records.jsonl"
+        while process.poll() is None and (file.read_bytes().count(b"\n") if file.exists() else 0) < 12 * cells_done:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.1) if cells_done else moments.uniform(0, 3))
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
             kills += 1
