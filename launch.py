@@ -130,7 +130,7 @@ def _run(options) -> int:
 
 def _report(options) -> int:
     from mirjax.config import UsageError
-    from mirjax.experiments import report
+    from mirjax.experiments import batchnorm_report, report
 
     runs = [Path(run) for run in options.runs if "=" not in run]
     settings = _settings([run for run in options.runs if "=" in run], ("out",))
@@ -139,8 +139,11 @@ def _report(options) -> int:
             raise UsageError(f"run folder {str(run)!r} holds no records.jsonl; give a folder that `run` made")
     if not runs:
         raise UsageError("report needs at least one run folder")
+    kinds = {"batch_sizes" in json.loads((run / "config.json").read_text(encoding="utf-8")) for run in runs}
+    if len(kinds) > 1:
+        raise UsageError("screenings and batch-norm studies have reports of their own; name runs of one kind")
     out = Path(settings["out"]) if "out" in settings else None
-    print(report.build_report(runs, out).to_text())
+    print((batchnorm_report if kinds == {True} else report).build_report(runs, out).to_text())
     return 0
 
 

@@ -11,6 +11,7 @@ What is here
 ------------
 * :func:`plot_accuracy`: mean accuracy with its interval, architectures sorted
 * :func:`plot_pareto`: accuracy against GFLOPs a clip, with the Pareto front
+* :func:`plot_batchnorm`: accuracy against batch size, for every way of filling batches
 """
 
 from collections import defaultdict

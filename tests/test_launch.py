@@ -123,6 +123,22 @@ def test_the_main_job_in_small(tmp_path):
         assert table["features"].shape == (72, len(table["names"]))
 
 
+def test_the_batch_norm_study_and_its_report(tmp_path):
+    """Oracle: the files its report writes; `report` of such a folder makes the same, and mixes with no screening."""
+    run = tmp_path / "run"
+    command = ["run", "screen_batchnorm", "n=4", "seeds=2", "batch_sizes=1,9", "orders=sorted", "seconds=6"]
+    done = launch(*command, f"workdir={run}", f"cache={tmp_path / 'cache'}")
+    assert done.returncode == 0, done.stderr
+    before = (run / "report.md").read_bytes()
+    assert launch("report", run).returncode == 0
+    assert (run / "report.md").read_bytes() == before
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "records.jsonl").write_text("")
+    (other / "config.json").write_text("{}")
+    assert launch("report", run, other).returncode == 2
+
+
 def test_dry_run_and_failures(tmp_path):
     """Oracle: CONTRACT: 0 done, 1 failed; nothing computed by a dry run."""
     done = launch("run", "screen_quickstart", "dry_run=True", f"workdir={tmp_path / 'run'}")

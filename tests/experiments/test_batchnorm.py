@@ -11,8 +11,9 @@ from scipy import signal, stats
 from mirjax import config, features, results
 from mirjax.config import UsageError
 from mirjax.data import loader
-from mirjax.experiments import batchnorm, cells
-from mirjax.experiments.batchnorm import WITHOUT, BatchNormStudy
+from mirjax.experiments import batchnorm, batchnorm_report, cells
+from mirjax.experiments.batchnorm import BatchNormStudy
+from mirjax.experiments.batchnorm_report import WITHOUT
 from mirjax.results import RECORD_FIELDS, ConfigMismatch
 
 SECONDS = 1.0
@@ -130,14 +131,14 @@ def test_analysis_of_variance():
     accuracy = np.random.default_rng(3).uniform(0.3, 0.6, (4, 3)) + np.array([[0.0], [0.1], [0.1], [0.2]])
     between = 3 * ((accuracy.mean(axis=1) - accuracy.mean()) ** 2).sum() / 3
     within = ((accuracy - accuracy.mean(axis=1, keepdims=True)) ** 2).sum() / 8
-    found = batchnorm.analyse(accuracy)
+    found = batchnorm_report.analyse(accuracy)
     assert found.f == pytest.approx(between / within, rel=1e-10)
     assert found.p == pytest.approx(stats.f.sf(between / within, 3, 8), rel=1e-10)
     for seeds in np.random.default_rng(4).uniform(size=(20, 3)):  # scipy's rounding makes some of these negative
-        assert batchnorm.analyse(np.repeat([seeds], 6, axis=0)) == batchnorm.Anova(0.0, 1.0)
-    assert batchnorm.analyse(np.full((4, 3), 0.5)) == batchnorm.Anova(None, None)
-    assert batchnorm.analyse(accuracy[:, :1]) == batchnorm.Anova(None, None)
-    assert batchnorm.analyse(np.array([[0.5, 0.5], [0.75, 0.75]])) == batchnorm.Anova(np.inf, 0.0)
+        assert batchnorm_report.analyse(np.repeat([seeds], 6, axis=0)) == batchnorm_report.Anova(0.0, 1.0)
+    assert batchnorm_report.analyse(np.full((4, 3), 0.5)) == batchnorm_report.Anova(None, None)
+    assert batchnorm_report.analyse(accuracy[:, :1]) == batchnorm_report.Anova(None, None)
+    assert batchnorm_report.analyse(np.array([[0.5, 0.5], [0.75, 0.75]])) == batchnorm_report.Anova(np.inf, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -269,7 +270,7 @@ def test_incomplete_seeds_are_left_out(finished, tmp_path):
     lines = (workdir / "records.jsonl").read_text().splitlines(keepends=True)
     kept = [line for line in lines if '"batch_size": 8' not in line or '"seed": 1' not in line]
     (tmp_path / "records.jsonl").write_text("".join(kept))
-    report = batchnorm.summarise([tmp_path])
+    report = batchnorm_report.summarise([tmp_path])
     assert [curve.seeds for curve in report.panels[0].curves] == [(0,)] * 3
     assert len(report.warnings) == 3 and "seeds [1]" in report.to_text()
     assert "fewer than two seeds" in report.to_markdown()
