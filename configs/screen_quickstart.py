@@ -15,5 +15,5 @@ experiment = Screening(
     classifiers=("elm", "svm"),
     input=("raw", "standardised"),
     scaling=("standard",),
-    seconds=12.0,
+    seconds=6.0,
 )

@@ -158,8 +158,9 @@ def extract_each(model, trees, audio, *, moments: tuple[float, float] = (0.0, 1.
 
     def features_of(block_and_real):
         block, real = block_and_real
-        x = represent(jax.device_put(block, clips))
-        return np.stack([np.asarray(embed(x, tree, shift, scale))[:real] for tree in trees])
+        with jax.enable_x64(dtype == np.float64):  # which other threads do not inherit
+            x = represent(jax.device_put(block, clips))
+            return np.stack([np.asarray(embed(x, tree, shift, scale))[:real] for tree in trees])
 
     blocks = _as_blocks(audio, num_devices * _block_size())
     rows = []

@@ -144,3 +144,15 @@ def test_devices_agree(name):
 def test_memory_is_bounded_at_3500_features(name, n):
     """Oracle: PERFORMANCE §9: at most 200 MB above input and weights, whatever the width (peak of the process)."""
     assert in_child(name, n, 1, 1)["megabytes"] <= 200
+
+
+def test_float64_end_to_end(golden_inputs, golden_network):
+    """Oracle: the golden features (torch, float32): a float64 run lies within their rounding, and stays float64."""
+    for name in ("vgg", "timbral_temporal", "sample", "frame_many"):
+        n, variables, expected, _ = golden_network(name)
+        with jax.enable_x64(True):
+            variables = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables)
+            audio = golden_inputs["wave12k"][None].astype(np.float64)
+            values = features.extract(zoo.build(name, n), variables, audio)[0]
+        assert values.dtype == np.float64
+        assert np.abs(values - expected).max() <= 2e-6 * np.abs(expected).max()
