@@ -136,7 +136,9 @@ def main():
             for peer in peers:
                 same = np.mean(answers[peer] == answers["mirjax"])
                 exact = peer != "sklearn LinearRegression"  # its cut-off of singular values is another
-                assert same == 1 or not exact, f"{name}, {num_clips} clips: {1 - same:.2%} of predictions differ from {peer}"
+                assert same == 1 or not exact, (
+                    f"{name}, {num_clips} clips: {1 - same:.2%} of predictions differ from {peer}"
+                )
                 gain, least = times[peer].cpu / times["mirjax"].cpu, TARGETS[peer]
                 rows.append(
                     [

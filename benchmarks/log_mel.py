@@ -82,7 +82,14 @@ def nnaudio_mel(sample_rate, n_fft, hop, n_mels):
     from nnAudio.features.mel import MelSpectrogram
 
     layer = MelSpectrogram(
-        sr=sample_rate, n_fft=n_fft, hop_length=hop, n_mels=n_mels, fmin=0, fmax=None, pad_mode="constant", verbose=False
+        sr=sample_rate,
+        n_fft=n_fft,
+        hop_length=hop,
+        n_mels=n_mels,
+        fmin=0,
+        fmax=None,
+        pad_mode="constant",
+        verbose=False,
     )
     return (
         torch.from_numpy,

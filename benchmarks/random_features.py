@@ -74,9 +74,7 @@ def torch_vertical(x, weight, bias, tuned, pad=False):
         flat = weight[:, 0].transpose(1, 2).contiguous()
         return F.relu(F.conv1d(x.transpose(1, 2).contiguous(), flat, bias)).mean(2)
     step = 172 if filters <= 128 else max(32, 172 * 128 // filters)
-    return _blocks(
-        x, frames, step, lambda part: F.relu(F.conv2d(part[:, None], weight, bias).amax(3)).sum(2)
-    )
+    return _blocks(x, frames, step, lambda part: F.relu(F.conv2d(part[:, None], weight, bias).amax(3)).sum(2))
 
 
 def torch_temporal(x, w, tuned, lengths):
@@ -235,7 +233,9 @@ def compare(name, width, rounds):
 
     n = zoo.num_filters(name, width)
     wanted, missed = [], []
-    for figure, least, text in zip(figures, targets(name, n), ("≥ {}× port", "≥ {}× tuned", "≥ {:.0%} of GEMM"), strict=True):
+    for figure, least, text in zip(
+        figures, targets(name, n), ("≥ {}× port", "≥ {}× tuned", "≥ {:.0%} of GEMM"), strict=True
+    ):
         if least is not None:
             wanted.append(text.format(least))
             missed += [text.format(least)] * (figure < least)
