@@ -10,6 +10,7 @@ Usage: python benchmarks/log_mel.py [--rounds 5] [--threads 1]
 """
 
 import argparse
+import functools
 import sys
 
 from _measure import alternate, pin, print_table, ratio, recordings
@@ -166,7 +167,7 @@ def main():
                 except ImportError:
                     absent.add(library)
                     continue
-                contenders[library] = lambda decibels=decibels, held=hold(audio.copy()): decibels(held)
+                contenders[library] = functools.partial(decibels, hold(audio.copy()))
                 errors[library] = abs(power(hold(audio[:1].copy()))[0] - expected).max() / expected.max()
             times = alternate(contenders, rounds=options.rounds)
             row = [f"{sample_rate} {n_fft}/{hop}/{n_mels}", batch, f"{1e3 * times['mirjax'].cpu:.2f}"]

@@ -28,7 +28,7 @@ GEMM_SIZE = 1024
 
 
 def targets(name, n):
-    """Smallest ratio to the port, to the tuned port, and smallest share of the matrix product's rate; None: no target."""
+    """Least ratio to the port, to the tuned port, and least share of the matrix product's rate; None: no target."""
     if name in ("timbral_temporal", "timbral_time"):
         return 2.5, 1.5, None
     if name in ("7x96", "7x86"):
@@ -182,17 +182,16 @@ def prepare(name, width, contenders):
         _, embed, _, _ = features._compiled(model, 1)
         arguments = jax.device_put((x, variables, np.float32(0), np.float32(1)))
         functions["mirjax"] = lambda: np.asarray(embed(*arguments))
-    for kind in ("port", "tuned"):
-        if kind in contenders:
-            import torch
+    if set(contenders) - {"mirjax"}:
+        import torch
 
-            weights, tensor = torch_weights(variables["params"]), torch.from_numpy(x.copy())
+        weights, tensor = torch_weights(variables["params"]), torch.from_numpy(x.copy())
 
-            def run(tuned):
-                with torch.inference_mode():
-                    return torch_features(name, tensor, weights, tuned).numpy()
+        def run(tuned):
+            with torch.inference_mode():
+                return torch_features(name, tensor, weights, tuned).numpy()
 
-            functions[kind] = functools.partial(run, kind == "tuned")
+        functions |= {kind: functools.partial(run, kind == "tuned") for kind in ("port", "tuned") if kind in contenders}
     return model, functions
 
 

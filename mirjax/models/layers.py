@@ -143,10 +143,11 @@ def in_time_blocks(function, x: jax.Array, *, num_steps: int, stride: int, reach
     Returns:
       f32[B, num_steps, C].
     """
-    block = max(16, _BLOCK_BYTES // max(1, step_bytes))
-    span = (block - 1) * stride + reach
-    if num_steps <= block:
+    num_blocks = -(-num_steps // max(16, _BLOCK_BYTES // max(1, step_bytes)))
+    if num_blocks == 1:
         return function(x[:, : (num_steps - 1) * stride + reach])
+    block = -(-num_steps // num_blocks)  # even: the steps computed twice are fewer than the blocks
+    span = (block - 1) * stride + reach
     first = jax.eval_shape(function, jax.ShapeDtypeStruct((x.shape[0], span, *x.shape[2:]), x.dtype))
     output = jnp.zeros((x.shape[0], num_steps, *first.shape[2:]), first.dtype)
 
@@ -156,7 +157,7 @@ def in_time_blocks(function, x: jax.Array, *, num_steps: int, stride: int, reach
         part = lax.dynamic_slice_in_dim(x, start * stride, span, axis=1)
         return lax.dynamic_update_slice_in_dim(output, function(part), start, axis=1)
 
-    return lax.fori_loop(0, -(-num_steps // block), fill, output)
+    return lax.fori_loop(0, num_blocks, fill, output)
 
 
 def _convolve1d(x, kernel, stride=1):
@@ -171,26 +172,45 @@ def _convolve2d(x, kernel):
     )
 
 
-def conv1d(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, same: bool = False) -> jax.Array:
-    """1-D convolution over time, stride 1, and ReLU: f32[B, T, C] → f32[B, T', n]; kernel (k, C, n).
-
-    A single input channel is multiplied as a matrix of shifted copies, which beats a convolution with one channel.
-    """
+def _repeat_kernel(kernel, count):
+    """The kernel that gives `count` neighbouring steps at once: (k, C, n) → (k + count − 1, C, count · n)."""
     size, channels, num_filters = kernel.shape
-    if same:
-        x = pad_time(x, *_same_padding(size))
+    shifted = [jnp.pad(kernel, ((i, count - 1 - i), (0, 0), (0, 0))) for i in range(count)]
+    return jnp.stack(shifted, axis=2).reshape(size + count - 1, channels, count * num_filters)
+
+
+def _convolve_in_groups(x, kernel, bias):
+    """Valid 1-D convolution and ReLU; few filters: neighbouring steps as extra outputs, of which 64 fill a core."""
+    size, channels, num_filters = kernel.shape
     num_steps = x.shape[1] - size + 1
     _tally(num_steps, kernel)
+    # One channel reads its inputs as a matrix of windows, which grouping makes smaller: worth it up to 256 filters.
+    enough = 4 if channels == 1 and num_filters < 256 else -(-64 // num_filters)
+    group = min(enough, -(-size // 2))
+    groups = -(-num_steps // group)
+    reach = size + group - 1
+    wide = _repeat_kernel(kernel, group)
+    x = pad_time(x, 0, groups * group - num_steps)
 
     def convolve(part):
         if channels > 1:
-            return _relu(_convolve1d(part, kernel), bias)
-        steps = part.shape[1] - size + 1
-        shifted = jax.vmap(lambda i: lax.dynamic_slice_in_dim(part[..., 0], i, steps, axis=1), out_axes=-1)
-        return _relu(jnp.matmul(shifted(jnp.arange(size)), kernel[:, 0], precision=_HIGHEST), bias)
+            maps = _convolve1d(part, wide, group)
+        else:
+            starts = group * jnp.arange((part.shape[1] - reach) // group + 1)
+            windows = jax.vmap(lambda i: lax.dynamic_slice_in_dim(part[..., 0], i, reach, axis=1), out_axes=1)
+            maps = jnp.matmul(windows(starts), wide[:, 0], precision=_HIGHEST)
+        return _relu(maps.reshape(*maps.shape[:2], group, num_filters), bias)
 
-    step_bytes = 4 * x.shape[0] * max(num_filters, size if channels == 1 else 0)
-    return in_time_blocks(convolve, x, num_steps=num_steps, stride=1, reach=size, step_bytes=step_bytes)
+    step_bytes = 4 * x.shape[0] * (group * num_filters + (group * channels if channels > 1 else reach))
+    maps = in_time_blocks(convolve, x, num_steps=groups, stride=group, reach=reach, step_bytes=step_bytes)
+    return maps.reshape(x.shape[0], groups * group, num_filters)[:, :num_steps]
+
+
+def conv1d(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, same: bool = False) -> jax.Array:
+    """1-D convolution over time, stride 1, and ReLU: f32[B, T, C] → f32[B, T', n]; kernel (k, C, n)."""
+    if same:
+        x = pad_time(x, *_same_padding(kernel.shape[0]))
+    return _convolve_in_groups(x, kernel, bias)
 
 
 def strided_conv(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, stride: int, same: bool = False) -> jax.Array:
@@ -207,18 +227,9 @@ def strided_conv(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, stride: in
         x = pad_time(x, surplus // 2, surplus - surplus // 2)
     else:
         num_steps = (num_samples - size) // stride + 1
-    _tally(num_steps, kernel)
     used = (num_steps - 1) * stride + size
     x = x[:, :used].reshape(x.shape[0], used // stride, stride)
-    blocked = kernel.reshape(size // stride, stride, num_filters)
-    return in_time_blocks(
-        lambda part: _relu(_convolve1d(part, blocked), bias),
-        x,
-        num_steps=num_steps,
-        stride=1,
-        reach=size // stride,
-        step_bytes=4 * x.shape[0] * num_filters,
-    )
+    return _convolve_in_groups(x, kernel.reshape(size // stride, stride, num_filters), bias)
 
 
 def conv1d_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, pool: int) -> jax.Array:
@@ -226,7 +237,7 @@ def conv1d_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, pool: int) -
 
     Few filters: the outputs of one pooling window are computed together from the inputs they share.
     """
-    size, channels, num_filters = kernel.shape
+    size, _, num_filters = kernel.shape
     _tally(x.shape[1], kernel)
     before, after = _same_padding(size)
     x = pad_time(x, before, after)
@@ -234,8 +245,7 @@ def conv1d_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, pool: int) -
     reach = pool + size - 1
 
     if num_filters < 64:
-        wide = jnp.stack([jnp.pad(kernel, ((i, pool - 1 - i), (0, 0), (0, 0))) for i in range(pool)], axis=2)
-        wide = wide.reshape(reach, channels, pool * num_filters)
+        wide = _repeat_kernel(kernel, pool)
 
         def convolve(part):
             maps = _convolve1d(part, wide, pool)
@@ -317,7 +327,9 @@ def vertical_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, same_time:
         rows = [jnp.pad(flat, ((0, 0), (s, group - 1 - s), (0, 0))) for s in range(group)]
         wide = jnp.stack(rows, axis=2).reshape(num_frames, height + group - 1, 1, group * num_filters)
         x = jnp.pad(x, ((0, 0), (0, 0), (0, blocks * group - shifts)))
-        real = (jnp.arange(blocks * group) < shifts).reshape(1, 1, blocks, group, 1)
+        # Shifts beyond the last lose every maximum; added, this fuses with the convolution where a selection would not.
+        surplus = np.where(np.arange(blocks * group) < shifts, 0, -np.inf).repeat(num_filters)
+        surplus = jnp.asarray(surplus.reshape(1, 1, blocks, -1), x.dtype)
 
         def convolve(part):
             maps = lax.conv_general_dilated(
@@ -328,8 +340,10 @@ def vertical_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, same_time:
                 dimension_numbers=("NHWC", "HWIO", "NHWC"),
                 precision=_HIGHEST,
             )
-            maps = maps.reshape(*maps.shape[:3], group, num_filters)
-            return _relu(jnp.where(real, maps, -jnp.inf).max(axis=(2, 3)), bias)
+            if blocks * group > shifts:
+                maps = maps + surplus
+            maps = maps.max(axis=2)
+            return _relu(maps.reshape(*maps.shape[:2], group, num_filters).max(axis=2), bias)
 
     step_bytes = 4 * x.shape[0] * shifts * num_filters
     return in_time_blocks(convolve, x, num_steps=num_steps, stride=1, reach=num_frames, step_bytes=step_bytes)
@@ -362,6 +376,8 @@ def sample_stacks(
     steps = x.shape[1] // stride
     _tally(steps, kernel1)
     _tally(steps, kernel2)
+    if num_second < 32:
+        return _narrow_sample_stacks(x, first, second, steps=steps, pool=pool)
     samples = x[:, : steps * stride].reshape(-1, steps, stride)
     # A column of ones marks real steps: beyond the ends the second layer's padding is zero whatever the bias.
     marked = jnp.concatenate([samples, jnp.ones_like(samples[..., :1])], axis=-1)
@@ -386,3 +402,46 @@ def sample_stacks(
         step_bytes=4 * x.shape[0] * pool * (num_first + num_second),
     )
     return mean, pooled
+
+
+def _narrow_sample_stacks(x, first, second, *, steps, pool):
+    """`sample_stacks` for few filters: one row of a matrix holds all a pooling window needs of the first map."""
+    (kernel1, bias1), (kernel2, bias2) = first, second
+    stride, _, num_first = kernel1.shape
+    size, _, num_second = kernel2.shape
+    phases = pool + size - 1
+    # Eights of filters are aligned in memory; the added ones are zero and cut off again.
+    more_first, more_second = -num_first % 8, -num_second % 8
+    width1, width2 = num_first + more_first, num_second + more_second
+    kernel2 = jnp.pad(kernel2, ((0, 0), (0, more_first), (0, more_second))).reshape(size * width1, width2)
+    # The bias is the weight of a column of ones, zero beyond the ends: there the first map is zero whatever the bias.
+    with_bias = jnp.concatenate([kernel1[:, 0], bias1[None]])
+    wide = _repeat_kernel(jnp.pad(with_bias, ((0, 0), (0, more_first)))[None], phases).reshape(-1, phases * width1)
+
+    before = _same_padding(size)[0]
+    windows = -(-steps // pool)
+    num_blocks = -(-windows // max(16, _BLOCK_BYTES // (4 * x.shape[0] * phases * width1)))
+    block = -(-windows // num_blocks)
+    samples = x[:, : steps * stride].reshape(-1, steps, stride)
+    marked = jnp.concatenate([samples, jnp.ones_like(samples[..., :1])], axis=-1)
+    marked = pad_time(marked, before, (num_blocks * block + 1) * pool - steps - before)
+    rows = marked.reshape(x.shape[0], num_blocks * block + 1, -1)
+    shared = (phases - pool) * (stride + 1)
+
+    def fill(i, carry):
+        total, pooled = carry
+        part = lax.dynamic_slice_in_dim(rows, i * block, block + 1, axis=1)
+        part = jnp.concatenate([part[:, :-1], part[:, 1:, :shared]], axis=-1)
+        maps = nn.relu(jnp.matmul(part, wide, precision=_HIGHEST))
+        total += maps[..., before * width1 : (before + pool) * width1].sum(axis=1)
+        each = [
+            jnp.matmul(maps[..., p * width1 : (p + size) * width1], kernel2, precision=_HIGHEST) for p in range(pool)
+        ]
+        best = _relu(functools.reduce(jnp.maximum, each)[..., :num_second], bias2)
+        return total, lax.dynamic_update_slice_in_dim(pooled, best, i * block, axis=1)
+
+    total = jnp.zeros((x.shape[0], pool * width1), x.dtype)
+    pooled = jnp.zeros((x.shape[0], num_blocks * block, num_second), x.dtype)
+    total, pooled = lax.fori_loop(0, num_blocks, fill, (total, pooled))
+    mean = total.reshape(-1, pool, width1).sum(axis=1)[:, :num_first] / steps
+    return mean, pooled[:, : steps // pool]
