@@ -1,4 +1,4 @@
-"""The one door to mirjax: run | report | features | prepare | list | describe | doctor.
+"""The one door to mirjax: run | report | features | prepare | list | doctor.
 
 Parses, logs, calls, nothing else. Exit status 0 done, 1 failed, 2 wrong usage. `python launch.py --help` says more.
 """
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
     logging.getLogger("mirjax").addHandler(logging.NullHandler())
     # The package logs what it also warns of; on a terminal once is enough.
     logging.getLogger("mirjax").propagate = False
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    warnings.showwarning = _show_warning
     try:
         return options.function(options) or 0
     except UsageError as error:
@@ -45,6 +45,12 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("launch.py: interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return 1
+
+
+def _show_warning(message, *_, **__) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(f"warning: {message}", file=sys.stderr)  # on a line of its own, above a progress bar
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -121,14 +127,14 @@ def _run(options) -> int:
     if experiment.dry_run:
         print(experiment.forecast())
         return 0
-    workdir = Path(experiment.workdir or experiment.default_workdir())
-    experiment.run(workdir)
+    _, workdir = experiment.execute()
     print(experiment.report([workdir]).to_text())
     print(f"\nrecords, predictions, report and figures: {workdir}/")
     return 0
 
 
 def _report(options) -> int:
+    from mirjax import results
     from mirjax.config import UsageError
     from mirjax.experiments import batchnorm_report, report
 
@@ -139,7 +145,7 @@ def _report(options) -> int:
             raise UsageError(f"run folder {str(run)!r} holds no records.jsonl; give a folder that `run` made")
     if not runs:
         raise UsageError("report needs at least one run folder")
-    kinds = {"batch_sizes" in json.loads((run / "config.json").read_text(encoding="utf-8")) for run in runs}
+    kinds = {"batch_size" in record["options"] for run in runs for record in results.read_records(run)[:1]}
     if len(kinds) > 1:
         raise UsageError("screenings and batch-norm studies have reports of their own; name runs of one kind")
     out = Path(settings["out"]) if "out" in settings else None
@@ -156,6 +162,9 @@ def _features(options) -> int:
     if len(out) != 1 or not out[0].endswith(".npz"):
         raise UsageError("features needs out=FILE.npz")
     experiment = _experiment(options, [argument for argument in options.overrides if argument not in out])
+    if not hasattr(experiment, "features"):
+        raise UsageError(f"{type(experiment).__name__} makes no table of features; name a screening")
+    experiment.sources()
     _set_up_jax()
     target = Path(out[0].removeprefix("out="))
     if not target.parent.is_dir():

@@ -2,7 +2,7 @@
 
 A config file holds one module-level `experiment`, a frozen dataclass. `key=value` arguments replace its fields; lists
 separate with commas. Nothing here imports JAX, so mistakes are answered at once.
-Names: `UsageError`, `load`, `override`, `to_dict`, `digest`, `nearest`.
+Names: `UsageError`, `load`, `override`, `plain`, `digest`, `nearest`.
 """
 
 import dataclasses
@@ -51,9 +51,9 @@ def load(name: str, folder: Path):
         raise UsageError(f"config {name!r} is neither a file nor in configs/; nearest: {nearest(name, names)}")
     try:
         experiment = runpy.run_path(str(path)).get("experiment")
-    except (SyntaxError, NameError, TypeError, ImportError) as error:
-        raise UsageError(f"config {path} cannot be read: {error}") from error
-    if not dataclasses.is_dataclass(experiment):
+    except Exception as error:  # whatever its code raises is a mistake in the file
+        raise UsageError(f"config {path} cannot be read: {type(error).__name__}: {error}") from error
+    if not dataclasses.is_dataclass(experiment) or isinstance(experiment, type):
         raise UsageError(f"config {path} holds no `experiment`; assign a frozen dataclass to that name")
     return experiment, path
 
@@ -111,9 +111,9 @@ def parse(text: str, kind, key: str):
     return text
 
 
-def to_dict(experiment) -> dict:
-    """The fields of an experiment as JSON values; anything that is not one (a Linen module) as its text."""
-    return json.loads(json.dumps(dataclasses.asdict(experiment), default=repr))
+def plain(values):
+    """Values as JSON has them; anything that is not one as its text."""
+    return json.loads(json.dumps(values, default=repr))
 
 
 def digest(values, length: int = 8) -> str:

@@ -4,17 +4,20 @@ Arrays: audio `[B, N]` → features `[B, D]`, for S seeds `[S, B, D]`. Maps neve
 
 Every clip is computed by one program of fixed shape: one clip at a time on a CPU, where that is fastest, and blocks
 of eight elsewhere, the last one filled up; several devices share the blocks. So the numbers do not depend on the batch,
-the order or the number of clips or seeds (on an accelerator they may depend on the device, within 1e-5).
+the order or the number of clips or seeds. They may depend on the device, and on a CPU on the number of cores that the
+process may use, by which XLA divides some convolutions: within 1e-5 of the largest value (3e-7 was seen).
 
 Source: Pons & Serra (2019): features are averages over all positions of the selected maps.
 Names: `initialise`, `extract`, `extract_each`, `random_features`, `layer_means`, `mfcc_features`,
-`representation_sums`, `moments`, `num_parameters`, `num_features`, `feature_names`, `gigaflops`.
+`representation_sums`, `moments`, `num_parameters`, `num_features`, `feature_names`, `gigaflops`, `program`, `numerics`.
 """
 
 import functools
+import hashlib
 import itertools
 import math
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -50,21 +53,46 @@ def initialise(model, key: jax.Array, num_samples: int = 350_000):
 
 @functools.lru_cache(maxsize=256)
 def _trace(model, num_samples):
-    """Shapes of variables and of features by layer, and multiply-adds, without computing anything."""
+    """Shapes of variables and of features by layer, multiply-adds, and the program's text, computing nothing."""
 
     def run(key, x):
         variables = {"params": model.init(key, x, method="embed")["params"]}
         return variables, layer_means(model, variables, x)
 
+    spec = _spec(model, num_samples)
     with layers.count_multiply_adds() as counted:
-        variables, averages = jax.eval_shape(run, jax.random.key(0), _spec(model, num_samples))
-    return variables, averages, sum(counted) // 2  # `init` and `apply` each trace the network once
+        program, (variables, averages) = jax.make_jaxpr(run, return_shape=True)(jax.random.key(0), spec)
+    audio = jax.ShapeDtypeStruct((1, num_samples), spec.dtype)
+    digest = hashlib.sha256()
+    for part in (program, jax.make_jaxpr(model.representation)(audio)):
+        digest.update(re.sub(r"0x[0-9a-f]+", "", str(part.jaxpr)).encode())  # without addresses of functions
+        for constant in part.consts:
+            digest.update(np.asarray(constant).tobytes())
+    # `init` and `apply` each trace the network once, so its products were counted twice.
+    return variables, averages, sum(counted) // 2, digest.hexdigest()
+
+
+def program(model, num_samples: int = 350_000) -> str:
+    """Fingerprint of what a model computes, from the waveform to its averages, drawing its weights included.
+
+    It changes with the code of the model's parts, their constants and fields, with the number of samples and with the
+    precision; two models share it only if they compute the same.
+    """
+    return _trace(model, num_samples)[3]
+
+
+def numerics() -> dict[str, object]:
+    """JAX's settings that change a random network: 64 bits, the generator of its weights."""
+    return {
+        "x64": jnp.result_type(float) == np.float64,
+        "prng": str(jax.config.jax_default_prng_impl),
+        "threefry_partitionable": bool(jax.config.jax_threefry_partitionable),
+    }
 
 
 def num_parameters(model, num_samples: int = 350_000) -> int:
     """Number of weights and biases."""
-    variables, _, _ = _trace(model, num_samples)
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables))
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(_trace(model, num_samples)[0]))
 
 
 def num_features(model, num_samples: int = 350_000) -> int:
@@ -134,6 +162,9 @@ def _as_blocks(audio, size):
     pending = []
     for clip in _clips(audio):
         pending.append(np.asarray(clip, jnp.result_type(float)))
+        if pending[-1].ndim != 1 or pending[-1].shape != pending[0].shape:
+            shapes = f"{pending[-1].shape} after {pending[0].shape}"
+            raise ValueError(f"clips must be f32[N] of one length, got {shapes}; fit them, and give audio as [B, N]")
         if len(pending) == size:
             yield np.stack(pending), size
             pending = []
@@ -209,6 +240,8 @@ def random_features(model, keys: jax.Array, audio, *, moments: tuple[float, floa
     Raises:
       ValueError: as `extract`.
     """
+    if jnp.ndim(keys) != 1:
+        raise ValueError(f"keys of shape {jnp.shape(keys)} must be [S]; jax.random.split(key, S) makes S of them")
     return extract_each(model, [initialise(model, key) for key in keys], audio, moments=moments)
 
 

@@ -101,7 +101,8 @@ def _figure(num_panels: int, panel_height: float, num_labels: int):
 
 
 def _finish(axis, title) -> None:
-    axis.set_title(title, fontsize=9, loc="left", fontweight="bold")
+    # A folder may be called $x$, which is no formula.
+    axis.set_title(title, fontsize=9, loc="left", fontweight="bold", parse_math=False)
     axis.tick_params(labelsize=8, length=2.5)
     axis.spines[["top", "right"]].set_visible(False)
 

@@ -63,6 +63,8 @@ RECORD_FIELDS = (
     "fingerprint",
     "predictions",
 )
+# Keys of a configuration whose lists and dicts may grow in place.
+EXTENDABLE = ("data", "architectures", "n", "seeds", "classifiers", "datasets")
 PREDICTION_FIELDS = ("id", "fold", "group", "label", "prediction", "scores")
 
 
@@ -126,7 +128,7 @@ def _parse(path: Path) -> tuple[list[dict], int, bool]:
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
-            if not isinstance(record, dict) or not line.endswith(b"\n"):
+            if not isinstance(record, dict) or not line.endswith(b"\n") or "fingerprint" not in record:
                 raise ValueError
         except ValueError as error:
             if number < len(lines):
@@ -172,12 +174,18 @@ def read_predictions(workdir, name: str) -> list[dict]:
         One dict of :data:`PREDICTION_FIELDS` for each clip.
 
     Raises:
-        ValueError: no such file, or a damaged one.
+        ValueError: no such file, or a damaged one: a line that is no JSON, or not a dict of those fields.
     """
     path = Path(workdir) / "predictions" / name
     try:
         with open(path, encoding="utf-8") as file:
-            return [json.loads(line) for line in file]
+            rows = [json.loads(line) for line in file]
+        for number, row in enumerate(rows, 1):
+            if not isinstance(row, dict) or not set(PREDICTION_FIELDS) <= row.keys():
+                raise ValueError(f"line {number} is not a dict of {', '.join(PREDICTION_FIELDS)}")
+            if not isinstance(row["scores"], dict | None):
+                raise ValueError(f"line {number}: scores are not a dict")
+        return rows
     except FileNotFoundError as error:
         raise ValueError(f"{path} is missing; run again, and its cell is computed anew") from error
     except ValueError as error:
@@ -194,8 +202,8 @@ def _merge(old: dict, new: dict, extendable: Iterable[str], ignored: Iterable[st
         elif key in extendable and isinstance(known, list) and isinstance(value, list):
             merged[key] = known + [item for item in value if item not in known]
         elif key in extendable and isinstance(known, dict) and isinstance(value, dict):
-            clashes = [k for k in value if known.get(k, value[k]) != value[k]]
-            differing += [f"{key}.{k}={value[k]!r} (there: {known[k]!r})" for k in clashes]
+            for name in (name for name in value if known.get(name, value[name]) != value[name]):
+                differing += _differences(f"{key}.{name}", known[name], value[name])
             merged[key] = known | value
         else:
             differing.append(f"{key}={value!r} (there: {known!r})")
@@ -206,6 +214,17 @@ def _merge(old: dict, new: dict, extendable: Iterable[str], ignored: Iterable[st
             "Choose another workdir, or give those values"
         )
     return merged
+
+
+def _differences(name: str, known, value) -> list[str]:
+    if isinstance(known, dict) and isinstance(value, dict) and known.keys() == value.keys():
+        return [f"{name}.{k}={value[k]!r} (there: {known[k]!r})" for k in value if value[k] != known[k]]
+    return [f"{name}={value!r} (there: {known!r})"]
+
+
+def check_config(workdir, config: Mapping, *, extendable: Sequence[str] = EXTENDABLE) -> None:
+    """Raise ConfigMismatch if a run folder could not be opened with this configuration; writes nothing."""
+    _read_config(Path(workdir), json.loads(_json(dict(config))), set(extendable), set())
 
 
 class RunFolder:
@@ -234,7 +253,7 @@ class RunFolder:
         workdir,
         config: Mapping,
         *,
-        extendable: Sequence[str] = ("data", "architectures", "seeds", "classifiers"),
+        extendable: Sequence[str] = EXTENDABLE,
         ignored: Sequence[str] = (),
     ) -> Iterator["RunFolder"]:
         """Open or make a run folder, with exclusive right to write until the end of the `with` block.
@@ -259,8 +278,11 @@ class RunFolder:
         config = json.loads(_json(dict(config)))
         keys = (set(extendable), set(ignored))
         _read_config(path, config, *keys)  # before the lock, which may write a file
-        path.mkdir(parents=True, exist_ok=True)
-        lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise ValueError(f"workdir {path} cannot be a run folder: {error}; choose another workdir") from error
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -286,28 +308,6 @@ class RunFolder:
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             _replace(path, text)
         self.config = config
-
-    def note_dataset(self, name: str, *, hash: str, classes: Sequence[str], num_clips: int) -> None:
-        """Remember what a data set was, or refuse to mix it with another of the same name.
-
-        Args:
-            name: name of the data set.
-            hash: hash of its content.
-            classes: class names.
-            num_clips: number of clips.
-
-        Raises:
-            ConfigMismatch: the folder knows the name with other facts; nothing has been written.
-        """
-        facts = json.loads(_json({"hash": hash, "classes": list(classes), "num_clips": num_clips}))
-        known = self.config.get("datasets", {})
-        if known.get(name, facts) != facts:
-            differing = [f"{key}: {facts[key]!r} (there: {known[name].get(key)!r})" for key in facts]
-            raise ConfigMismatch(
-                f"the data set {name} is not the one that {self.path} knows: {'; '.join(differing)}. "
-                "Choose another workdir, or restore the data"
-            )
-        self._write_config(self.config | {"datasets": known | {name: facts}})
 
     def keep_complete(self, cells: Mapping[object, Iterable[str]]) -> int:
         """Remove what cannot be finished by appending: parts of cells, and records whose decisions are gone.
@@ -378,10 +378,12 @@ class RunFolder:
 
 def _read_config(path: Path, config: dict, extendable: set, ignored: set) -> dict:
     file = path / "config.json"
-    if not file.exists():
+    if not file.is_file():
         return config
     try:
         old = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(old, dict):
+            raise ValueError(f"it holds {old!r}")
     except ValueError as error:
         raise ValueError(f"{file} is damaged: {error}; restore it, or choose another workdir") from error
     return _merge(old, config, extendable, ignored, file)

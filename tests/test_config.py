@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from mirjax import config
@@ -51,11 +52,19 @@ def test_configs_by_name_and_path(tmp_path):
     )
     (tmp_path / "none.py").write_text("x = 1\n")
     (tmp_path / "broken.py").write_text("x = (\n")
+    (tmp_path / "raises.py").write_text("experiment = 1 / 0\n")
+    (tmp_path / "type.py").write_text("from mirjax.experiments.screening import Screening as experiment\n")
     for name in ("one", "one.py", str(tmp_path / "one.py")):
         experiment, path = config.load(name, tmp_path)
         assert experiment.seeds == (0, 1)
         assert path == tmp_path / "one.py"
-    for name, message in (("onee", "nearest: one"), ("none", "no `experiment`"), ("broken", "cannot be read")):
+    for name, message in (
+        ("onee", "nearest: one"),
+        ("none", "no `experiment`"),
+        ("broken", "cannot be read"),
+        ("raises", "ZeroDivisionError"),
+        ("type", "no `experiment`"),
+    ):
         with pytest.raises(UsageError, match=message):
             config.load(name, tmp_path)
 
@@ -72,7 +81,14 @@ def test_configs_by_name_and_path(tmp_path):
         ({"n": "simple:3"}, "'simple', which is not screened; nearest: sample"),
         ({"seeds": 0}, "seeds=0 must be at least 1"),
         ({"seeds": (0, 0)}, "names 0 twice"),
-        ({"seeds": (-1,)}, "must not be negative"),
+        ({"seeds": (-1,)}, "seeds=-1 must lie from 0"),
+        ({"seeds": (1, 2**32 + 1)}, "seeds=4294967297 must lie"),
+        ({"seeds": 1.5}, "must be a number of seeds"),
+        ({"n": "vgg:4,vgg:5"}, "n names 'vgg' twice"),
+        ({"n": "vgg:²"}, "'²' must be a whole number"),
+        ({"architectures": (3,)}, "neither a name nor a"),
+        ({"seconds": "5"}, "seconds=5 must be positive"),
+        ({"seconds": 1e-6}, "seconds=1e-06 must be positive"),
         ({"data": ""}, "data is empty"),
         ({"seconds": 0.0}, "seconds=0.0 must be positive"),
         ({"fit": "loop"}, "fit='loop' is not one of repeat, zero"),
@@ -104,6 +120,15 @@ def test_defaults_and_names_of_the_contract():
         False,
         False,
     )
+
+
+def test_seeds_and_n_of_any_kind():
+    """Oracle: CONTRACT: seeds=N are seeds 0…N−1, a list is a list; hand-made equals."""
+    for seeds in (3, "3", np.int64(3), range(3), np.arange(3), [0, 1, 2], "0,1,2"):
+        assert Screening(seeds=seeds).seeds == (0, 1, 2)
+        assert all(type(seed) is int for seed in Screening(seeds=seeds).seeds)
+    assert Screening(n={"vgg": 24, "sample": np.int64(17)}).n == "vgg:24,sample:17"
+    assert Screening(architectures="vgg", n=np.int64(24)).n == "24"
 
 
 def test_run_folder_name_ignores_what_may_grow():

@@ -144,6 +144,15 @@ def test_costs_that_nobody_knows(tmp_path):
     assert (tmp_path / "a.png").stat().st_size > 1000
 
 
+@pytest.mark.parametrize("plot", [plots.plot_accuracy, plots.plot_pareto])
+def test_a_data_set_may_be_called_anything(tmp_path, monkeypatch, plot):
+    # By hand: dollar signs, which matplotlib would take for a formula (and refuse this one), stay in the title.
+    kept, save = [], plots._save
+    monkeypatch.setattr(plots, "_save", lambda figure, path: (kept.append(figure), save(figure, path)))
+    plot(many_tables(("$\\foo$ {",)), tmp_path / "a.png")
+    assert kept[0].axes[0].get_title(loc="left") == "$\\foo$ {"
+
+
 def test_leaves_pyplot_alone():
     # Oracle: pyplot's own list of figures.
     import subprocess

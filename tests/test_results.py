@@ -35,6 +35,9 @@ def record(seed, fold, metric="accuracy", **other):
     )
 
 
+DATASETS = {"a": {"hash": "h", "classes": ["x", "y"], "num_clips": 4}}
+
+
 def cell(seed, folds=3, **other):
     return [record(seed, str(fold), **other) for fold in range(folds)]
 
@@ -77,8 +80,8 @@ def test_fingerprint_is_a_hash_of_the_canonical_json():
 
 def test_what_is_appended_is_read_back(tmp_path):
     # Identity: records and decisions come back as they were; a second opening adds nothing.
-    with RunFolder.open(tmp_path / "run", CONFIG) as run:
-        run.note_dataset("a", hash="h", classes=["x", "y"], num_clips=4)
+    config = CONFIG | {"datasets": DATASETS}
+    with RunFolder.open(tmp_path / "run", config) as run:
         run.append(cell(0, value=np.float64(0.25)), rows(0), "zero.jsonl")
         run.append(cell("no decisions\u2028"))
         assert run.done == set(prints(cell(0) + cell("no decisions\u2028")))
@@ -88,8 +91,7 @@ def test_what_is_appended_is_read_back(tmp_path):
     assert [r["predictions"] for r in read] == ["zero.jsonl"] * 3 + [None] * 3
     assert list(read[0]) == list(results.RECORD_FIELDS)
     assert results.read_predictions(tmp_path / "run", "zero.jsonl") == rows(0)
-    with RunFolder.open(tmp_path / "run", CONFIG) as run:
-        run.note_dataset("a", hash="h", classes=["x", "y"], num_clips=4)
+    with RunFolder.open(tmp_path / "run", config) as run:
         assert run.keep_complete({0: prints(cell(0))}) == 0
         assert run.records == read
     assert content(tmp_path / "run") == before
@@ -112,21 +114,21 @@ def test_extending_keeps_the_union(tmp_path):
 
 def test_another_configuration_is_refused_and_nothing_written(tmp_path):
     # By hand: every differing key is named with both values; the folder's bytes and files stay.
-    with RunFolder.open(tmp_path, CONFIG) as run:
-        run.note_dataset("a", hash="h", classes=["x", "y"], num_clips=4)
+    with RunFolder.open(tmp_path, CONFIG | {"datasets": DATASETS}) as run:
         run.append(cell(0), rows(0), "zero.jsonl")
     before = content(tmp_path)
     changed = CONFIG | {"fit": "repeat", "n": {"vgg": 32}, "new": 1, "seeds": [5]}
     with pytest.raises(ConfigMismatch) as caught, RunFolder.open(tmp_path, changed):
         pytest.fail("opened")
     message = str(caught.value)
-    assert "fit='repeat' (there: 'zero')" in message and "new=1 (there: None)" in message and "n=" in message
+    assert "fit='repeat' (there: 'zero')" in message and "new=1 (there: None)" in message and "n.vgg=32" in message
     assert "seeds" not in message
     with pytest.raises(ConfigMismatch, match="fit is not given"):
         RunFolder.open(tmp_path, {k: v for k, v in CONFIG.items() if k != "fit"}).__enter__()
     assert content(tmp_path) == before
-    with RunFolder.open(tmp_path, CONFIG) as run, pytest.raises(ConfigMismatch, match=r"data set a.*'other'.*'h'"):
-        run.note_dataset("a", hash="other", classes=["x", "y"], num_clips=4)
+    other = CONFIG | {"datasets": {"a": DATASETS["a"] | {"hash": "other"}}}
+    with pytest.raises(ConfigMismatch, match=r"datasets\.a\.hash='other' \(there: 'h'\)\. Choose"):
+        RunFolder.open(tmp_path, other).__enter__()
     assert content(tmp_path) == before
     with RunFolder.open(tmp_path, CONFIG | {"fit": "repeat"}, ignored=("fit",)) as run:
         assert run.config["fit"] == "repeat"

@@ -5,7 +5,8 @@ Decoding is soundfile's (wav, flac, ogg, opus, mp3, au, aiff, caf, …; librosa 
 resampling soxr's HQ.
 
 A file that cannot be trusted is a fault, with a named reason; it is left out and never changes what other
-files give: missing · unreadable · text · empty · truncated · sample rate · channels · not finite.
+files give: missing or not a file · unreadable · text · empty · truncated · sample rate · channels ·
+not finite · implausible.
 
 Decoded clips are cached as `.npy` (float32, followed by a CRC-32), one file for each content and setting, so
 that a second run does not decode, and so that a large set need not fit in memory.
@@ -33,9 +34,10 @@ from .dataset import Source
 
 logger = logging.getLogger(__name__)
 
-DECODER_VERSION = 1  # part of the cache's keys: raise it whenever decode's samples change
+DECODER_VERSION = 1  # in the cache's keys, beside its libraries' versions: raise it whenever decode's samples change
 BLOCK = 1 << 22  # samples read at a time, so that a header that promises terabytes allocates little
 MP3_FRAME = 1152  # samples
+HIGHEST_PEAK = 1e6  # integers stored as floats reach 32768; what is far beyond is no sound
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def decode(encoded: bytes, *, sample_rate: int, channels: int = 1) -> np.ndarray
 
     Raises:
         AudioFault: the file is unreadable, text, empty, truncated, of no plausible sample rate, holds NaN or
-            infinity, or has more than two channels where two are asked for.
+            infinity or a peak above 1e6, or has more than two channels where two are asked for.
         ValueError: channels is neither 1 nor 2, or sample_rate is not positive.
     """
     if channels not in (1, 2):
@@ -78,6 +80,8 @@ def decode(encoded: bytes, *, sample_rate: int, channels: int = 1) -> np.ndarray
         raise AudioFault("empty: 0 frames of audio")
     if not np.isfinite(frames).all():
         raise AudioFault(f"not finite: {np.count_nonzero(~np.isfinite(frames))} samples are NaN or infinite")
+    if (peak := max(frames.max(), -frames.min())) > HIGHEST_PEAK:
+        raise AudioFault(f"implausible: peak {peak:g}, where full scale is 1")
     audio = _mix(frames, channels)
     if rate != sample_rate:
         import soxr
@@ -319,8 +323,7 @@ def _hash_columns(*columns) -> str:
     digest = hashlib.sha256()
     for column in columns:
         for value in () if column is None else column:
-            # A length before each value: ("ab", "c") is not ("a", "bc"); odd file names keep their bytes.
-            text = str(value).encode("utf-8", "surrogateescape")
+            text = str(value).encode()  # a length before each value: ("ab", "c") is not ("a", "bc")
             digest.update(struct.pack("<Q", len(text)) + text)
         digest.update(b"absent;" if column is None else b"end;")
     return digest.hexdigest()
@@ -347,7 +350,7 @@ class _Store:
         if before not in (None, content):
             raise ValueError(f"{self.source.ids[i]} has changed since it was loaded; load the data set again")
         if self.folder is not None:
-            setting = f"{content} {self.sample_rate} {self.channels} {DECODER_VERSION}"
+            setting = f"{content} {self.sample_rate} {self.channels} {_decoder_versions()}"
             key = hashlib.sha256(setting.encode()).hexdigest()
             path = self.folder / key[:2] / f"{key}.npy"
         audio = None if path is None else _read_cached(path, self.channels)
@@ -364,7 +367,7 @@ class _Store:
         try:
             return self.source.encoded(i)
         except FileNotFoundError as error:
-            raise AudioFault("missing: there is no such file") from error
+            raise AudioFault("missing or not a file") from error
         except OSError as error:
             raise AudioFault(f"unreadable: {error.strerror or error}") from error
 
@@ -380,6 +383,15 @@ class _Store:
             warnings.warn(message, stacklevel=4)
             logger.warning(message)
         return self.writable
+
+
+def _decoder_versions() -> str:
+    """What the samples depend on besides the file and the setting: other decoders may give other samples."""
+    import soundfile
+    import soxr
+
+    libraries = soundfile.__libsndfile_version__, soxr.__libsoxr_version__
+    return " ".join(map(str, (DECODER_VERSION, soundfile.__version__, soxr.__version__, *libraries)))
 
 
 def _write_cached(path: Path, audio: np.ndarray) -> None:

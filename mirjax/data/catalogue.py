@@ -11,6 +11,8 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..config import UsageError
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -97,7 +99,7 @@ def describe(name: str) -> Facts:
         Its `Facts`.
 
     Raises:
-        ValueError: the name is unknown; the nearest known ones are listed.
+        UsageError: the name is unknown; the nearest known ones are listed.
     """
     known = EMBEDDED | PREPARED
     if name not in known:
@@ -105,7 +107,7 @@ def describe(name: str) -> Facts:
     return known[name]
 
 
-def unknown_name(what: str, name: str, known: Iterable[str], remedy: str = "") -> ValueError:
+def unknown_name(what: str, name: str, known: Iterable[str], remedy: str = "") -> UsageError:
     """The error for an unknown name, with the nearest known ones (all of them when none is near).
 
     Args:
@@ -115,9 +117,9 @@ def unknown_name(what: str, name: str, known: Iterable[str], remedy: str = "") -
         remedy: what else would do, appended.
 
     Returns:
-        A ValueError, to be raised by the caller.
+        A UsageError (a ValueError), to be raised by the caller.
     """
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"nearest: {', '.join(near)}" if near else f"known: {', '.join(known) or 'none'}"
-    return ValueError(f"unknown {what} {name!r}; {hint}" + (f"; {remedy}" if remedy else ""))
+    return UsageError(f"unknown {what} {name!r}; {hint}" + (f"; {remedy}" if remedy else ""))

@@ -5,7 +5,8 @@ A source is one of
 - a set prepared by `mirjax.data.builders.prepare` (read through TFDS, without TensorFlow),
 - a folder `class/clip`: the first path component is the class, files may be nested deeper,
 - a CSV manifest `path,label[,split][,fold][,…]` in UTF-8, paths relative to it; further columns are metadata.
-  A folder that holds a `manifest.csv` is that manifest.
+  A folder that holds a `manifest.csv` is that manifest. Upper and lower case of these four column names and of
+  split names are one.
 
 Opening reads names and columns, never audio; whatever is wrong with those is an error at once. Whatever is
 wrong with a file shows when it is decoded (`mirjax.data.audio`), and a missing file counts among those.
@@ -14,6 +15,7 @@ Names: `Source`, `Example`, `open_source`, `default_data_dir`.
 """
 
 import csv
+import errno
 import logging
 import os
 import posixpath
@@ -43,15 +45,11 @@ class Example:
         id: the clip's identifier, unique in its source.
         label: class name.
         encoded: the audio file's bytes as stored.
-        split: "train", "valid", "test" or None.
-        fold: the data's own fold or None.
     """
 
     id: str
     label: str
     encoded: bytes = field(repr=False)
-    split: str | None = None
-    fold: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,13 +94,7 @@ class Source:
         return len(self.ids)
 
     def __getitem__(self, i: int) -> Example:
-        return Example(
-            id=self.ids[i],
-            label=self.labels[i],
-            encoded=self.encoded(i),
-            split=self.splits[i] if self.splits else None,
-            fold=self.folds[i] if self.folds else None,
-        )
+        return Example(self.ids[i], self.labels[i], self.encoded(i))
 
 
 def default_data_dir() -> Path:
@@ -127,8 +119,9 @@ def open_source(
 
     Raises:
         ValueError: unknown name or column; no audio files; fewer than two classes; empty label; duplicate id;
-            unknown split name; a path that is absolute or leaves the manifest's folder; missing column; no
-            UTF-8; no rows. All offenders are counted and the first few named.
+            unknown split name; a path that is absolute or leaves the manifest's folder; missing column; a
+            file name or a manifest that is not UTF-8; no rows. All offenders are counted and the first few
+            named.
     """
     name = os.fspath(name_or_path)
     if name in EMBEDDED:
@@ -150,15 +143,18 @@ def open_source(
 
 def _source(facts, group, where, *, ids, labels, splits, folds, metadata, read, notes=()) -> Source:
     """The checks that all kinds of source share."""
+    where = _printable(where)
+    if foreign := [repr(name) for name in (facts.name, *ids) if name != _printable(name)]:
+        raise ValueError(f"{where}: names that are not UTF-8, {_first(foreign)}; rename the files (convmv does)")
     if empty := [ids[i] for i, label in enumerate(labels) if not label]:
         raise ValueError(f"{where}: empty label of {_first(empty)}; give every clip a class")
     normal = [posixpath.normpath(i) for i in ids]
     if twice := [i for i, count in Counter(normal).items() if count > 1]:
         raise ValueError(f"{where}: duplicate ids, {_first(twice)}; list every clip once")
     if splits is not None:
-        if unknown := [f"{s!r} of {i}" for i, s in zip(ids, splits, strict=True) if s not in SPLIT_NAMES]:
+        if unknown := [f"{s!r} of {i}" for i, s in zip(ids, splits, strict=True) if s.lower() not in SPLIT_NAMES]:
             raise ValueError(f"{where}: unknown split name, {_first(unknown)}; known: {', '.join(SPLIT_NAMES)}")
-        splits = tuple(SPLIT_NAMES[s] for s in splits)
+        splits = tuple(SPLIT_NAMES[s.lower()] for s in splits)
     if folds is not None and (empty := [i for i, f in zip(ids, folds, strict=True) if not f]):
         raise ValueError(f"{where}: empty fold of {_first(empty)}; fill the column or leave it out")
     classes = sorted(set(labels))
@@ -197,7 +193,7 @@ def _open_folder(root: Path, facts: Facts, group: str | None) -> Source:
                 ids.append(path.as_posix())
     if unreadable:
         raise ValueError(f"{root}: unreadable folder, {_first([str(e.filename) for e in unreadable])}; allow reading")
-    note = "files ignored: " + ", ".join(f"{count} {why}" for why, count in sorted(ignored.items()))
+    note = _printable("files ignored: " + ", ".join(f"{count} {why}" for why, count in sorted(ignored.items())))
     if not ids:
         raise ValueError(
             f"{root}: no audio files in class folders ({note if ignored else 'the folder is empty'}); "
@@ -241,20 +237,25 @@ def read_manifest(manifest: Path) -> dict[str, tuple[str, ...]]:
         manifest: a CSV file in UTF-8 with at least the columns path and label.
 
     Returns:
-        Column name → its M values, stripped of surrounding blanks.
+        Column name → its M values, stripped of surrounding blanks; path, label, split and fold in lower case.
 
     Raises:
-        ValueError: no UTF-8, no rows, missing or doubled columns, rows of another length, or paths that are
-            empty, absolute, or leave the manifest's folder.
+        ValueError: no UTF-8, NUL characters, no rows, missing or doubled columns, rows of another length, or
+            paths that are empty, absolute, or leave the manifest's folder.
     """
     try:
         with open(manifest, encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
+            reader = csv.reader(file)
+            numbered = [(reader.line_num, row) for row in reader if row]
     except UnicodeDecodeError as error:
         raise ValueError(f"manifest {manifest} is not UTF-8 ({error}); save it as UTF-8") from error
     except csv.Error as error:
         raise ValueError(f"manifest {manifest} is not CSV ({error}); save it as comma-separated text") from error
+    if nul := [f"line {number}" for number, row in numbered if "\0" in "".join(row)]:
+        raise ValueError(f"manifest {manifest}: NUL characters in {_first(nul)}; remove them")
+    rows = [row for _, row in numbered]
     header = [name.strip() for name in rows[0]] if rows else []
+    header = [name.lower() if name.lower() in ("path", "label", "split", "fold") else name for name in header]
     if missing := [name for name in ("path", "label") if name not in header]:
         raise ValueError(
             f"manifest {manifest}: no column {' and no column '.join(missing)} "
@@ -320,7 +321,10 @@ def _open_prepared(name: str, data_dir: Path, group: str | None) -> Source:
 
 
 def _read_file(root: Path, ids: tuple[str, ...], i: int) -> bytes:
-    return (root / ids[i]).read_bytes()
+    path = root / ids[i]
+    if not path.is_file():  # a pipe or a device would be read for ever
+        raise FileNotFoundError(errno.ENOENT, "missing or not a file", os.fspath(path))
+    return path.read_bytes()
 
 
 def _read_example(sources, places, i: int) -> bytes:
@@ -331,6 +335,11 @@ def _read_example(sources, places, i: int) -> bytes:
 def _filled(column: tuple[str, ...] | None) -> tuple[str, ...] | None:
     """A column that is empty throughout is no column."""
     return column if column is not None and any(column) else None
+
+
+def _printable(text: str) -> str:
+    """Text without the surrogates that stand for bytes of a file name that are not UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _leaves_folder(path: str) -> bool:

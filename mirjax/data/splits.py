@@ -116,6 +116,12 @@ def partition(clips: Clips, *, protocol: str = "auto", group: str | None = None,
                 "choose another column or protocol, or group=none"
             )
         note += f"; of {column!r} {sides} of it"
+    if column is None and asked is None:  # a division made here would have been refused
+        for looks in _grouped_columns(clips):
+            values = clips.metadata[looks]
+            if straddling := _straddling(folds, values):
+                sides = f"{len(straddling)} of {len(set(values))} values of {looks!r} are on both sides of it"
+                note += f"; no group was given, yet {sides}"
     for fold in folds:
         _check_classes(name, fold, clips.labels)
     return Partition(kind, folds, _hash(clips.ids, folds), note, clips.ids, clips.ids if groups is None else groups)
@@ -127,22 +133,24 @@ def inner_folds(
     """Folds inside the training clips of one fold, for choosing hyper-parameters without its test clips.
 
     The other outer folds, merged round robin into at most `max_folds`, each are the validation clips once: as
-    group-safe as the outer ones. Where fewer than two others are, three stratified, group-safe folds are
-    made.
+    group-safe as the outer ones. Where fewer than two others are, at most `max_folds` stratified, group-safe
+    folds are made.
 
     Args:
         fold: the outer fold.
         partition: the partition it is of.
         labels: str[M], of all clips.
-        max_folds: at most so many inner folds.
+        max_folds: at most so many inner folds, 2 or more.
         seed: of the shuffle, where folds are made.
 
     Returns:
         Pairs (train int64, valid int64) of clip numbers, ascending.
 
     Raises:
-        ValueError: the training clips cannot be divided in two.
+        ValueError: max_folds below 2, or training clips that cannot be divided in two.
     """
+    if max_folds < 2:
+        raise ValueError(f"max_folds={max_folds}; give 2 or more")
     others = [other for other in partition.folds if other is not fold and other.name != fold.name]
     if len(others) >= 2:
         count = min(max_folds, len(others))
@@ -150,7 +158,7 @@ def inner_folds(
         valid = [np.intersect1d(part, fold.train) for part in valid]
     else:
         unique = len(set(partition.groups)) == len(partition.groups)
-        valid = _stratify(partition.ids, labels, None if unique else partition.groups, fold.train, 3, seed)
+        valid = _stratify(partition.ids, labels, None if unique else partition.groups, fold.train, max_folds, seed)
         if len(valid) < 2:
             raise ValueError(
                 f"fold {fold.name!r}: {len(fold.train)} training clips are too few for selection=nested "
@@ -237,12 +245,20 @@ def _stratify(ids, labels, groups, among, num_folds, seed) -> list[np.ndarray]:
 def _refuse_random(clips: Clips, asked: str | None, what: str) -> None:
     if asked is not None or clips.facts.group is not None:
         return
-    for column, values in clips.metadata.items():
-        if column.lower() in GROUP_COLUMNS and 1 < len(set(values)) < len(values):
-            raise ValueError(
-                f"{clips.name}: {what} would put clips of one {column!r} on both sides; say "
-                f"group={column} to keep them together, or group=none to ask for a random split by name"
-            )
+    for column in _grouped_columns(clips):
+        raise ValueError(
+            f"{clips.name}: {what} would put clips of one {column!r} on both sides; say "
+            f"group={column} to keep them together, or group=none to ask for a random split by name"
+        )
+
+
+def _grouped_columns(clips: Clips) -> list[str]:
+    """Metadata columns whose names and values say that clips belong together."""
+    return [
+        column
+        for column, values in clips.metadata.items()
+        if column.lower() in GROUP_COLUMNS and 1 < len(set(values)) < len(values)
+    ]
 
 
 def _straddling(folds: tuple[Fold, ...], groups: np.ndarray) -> list[str]:
@@ -268,9 +284,9 @@ def _check_classes(name: str, fold: Fold, labels: np.ndarray) -> None:
 
 def _hash(ids: np.ndarray, folds: tuple[Fold, ...]) -> str:
     order = np.argsort(ids, kind="stable")
-    digest = hashlib.sha256("\n".join(ids[order].tolist()).encode("utf-8", "surrogateescape"))
+    digest = hashlib.sha256("\n".join(ids[order].tolist()).encode())
     for fold in folds:
-        digest.update(f"\n{fold.name}\n".encode("utf-8", "surrogateescape"))
+        digest.update(f"\n{fold.name}\n".encode())
         parts = np.full(len(ids), "-")
         parts[fold.train], parts[fold.test] = "r", "e"
         if fold.valid is not None:

@@ -160,11 +160,12 @@ class BatchNormStudy:
 
     def settings(self) -> dict:
         """What a run folder remembers, as JSON values; where things lie is not part of it."""
-        return {key: value for key, value in config.to_dict(self).items() if key not in _ELSEWHERE}
+        kept = [field.name for field in dataclasses.fields(self) if field.name not in _ELSEWHERE]
+        return config.plain({name: getattr(self, name) for name in kept})
 
     def default_workdir(self) -> Path:
         """`runs/NAME-FINGERPRINT`; what may grow in place does not count."""
-        fixed = {key: value for key, value in self.settings().items() if key not in cells.GROWING}
+        fixed = {key: value for key, value in self.settings().items() if key not in ("data", "seeds")}
         return Path("runs") / f"{self.name}-{config.digest(fixed)}"
 
     def run(self, workdir: str | Path | None = None, *, progress: bool = True) -> list[dict]:
@@ -182,10 +183,16 @@ class BatchNormStudy:
           UsageError: something unknown was asked for.
           ValueError: data that cannot be used; a run folder of another configuration, which is left as it is.
         """
+        return self.execute(workdir, progress=progress)[0]
+
+    def execute(self, workdir: str | Path | None = None, *, progress: bool = True) -> tuple[list[dict], Path | None]:
+        """As `run`, and tells the run folder: (records, folder)."""
         sources = self.sources()
         if self.dry_run:
-            return []
-        return _Run(self, sources, progress).execute(Path(workdir or self.workdir or self.default_workdir()))
+            return [], None
+        given = workdir or self.workdir
+        folder = Path(given or self.default_workdir())
+        return _Run(self, sources, progress).execute(folder, or_beside=not given)
 
     def forecast(self) -> str:
         """What a run would compute, with estimated time and memory, from shapes alone."""
@@ -268,7 +275,7 @@ class _Run(cells.Run):
 
     def cells(self, clips) -> Iterator[cells.Cell]:
         study = self.screening
-        shared = {"seconds": round(study.num_samples / cells.SAMPLE_RATE, 4), "fit": study.fit}
+        shared = {"seconds": round(study.num_samples / cells.SAMPLE_RATE, 6), "fit": study.fit}
         normalised, plain = self.networks
         for network, order in [*((normalised, order) for order in study.orders), (plain, study.orders[0])]:
             for size in study.sizes(clips.labels):
@@ -296,7 +303,7 @@ class _Run(cells.Run):
         module, size = cell.network.module, cell.options["batch_size"]
         order = order_clips(clips.ids, clips.labels, cell.options["order"], cell.seed)
         key = config.digest(
-            [cells.NUMBERS, self.versions, clips.content_hash, cell.network.structure, cell.options, cell.seed], 32
+            [cells.NUMBERS, self.versions, clips.content_hash, cell.network.program, cell.options, cell.seed], 32
         )
         variables, rows, seconds = None, [], 0.0
         step = size * -(-BLOCK // size)

@@ -13,6 +13,7 @@ import logging
 import re
 import subprocess
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,26 +29,30 @@ SAMPLE_RATE = 12_000
 NUMBERS = 1
 
 # What may grow in a run folder; the rest of a configuration is fixed.
-GROWING = ("data", "architectures", "seeds", "classifiers")
+GROWING = ("data", "architectures", "n", "seeds", "classifiers")
 INNER_FOLDS = 3  # of nested selection; the data's folds that are left, merged into so many
-_DETERMINISTIC = ("svm", "knn")  # of the classifiers, those that draw nothing
+_CELL_KEYS = ("dataset", "architecture", "n", "input", "options", "seed", "classifier", "scaling")
+DETERMINISTIC = ("svm", "knn")  # of the classifiers, those that draw nothing
 
 _log = logging.getLogger("mirjax")
 
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """A network to be screened: its name, its width setting and the module."""
+    """A network to be screened: its name, its width setting, the module, and the length of its clips."""
 
     name: str
     width: int | None
     n: int | None
     module: object = dataclasses.field(repr=False)
+    num_samples: int
 
     @property
-    def structure(self) -> str:
-        """Text that two networks share only if they compute the same function of their weights."""
-        return repr(self.module)
+    def program(self) -> str:
+        """Fingerprint of what the network computes (`features.program`)."""
+        from mirjax import features
+
+        return features.program(self.module, self.num_samples)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +72,8 @@ class Run:
     """A screening at work: what is open and shared while cells are computed."""
 
     def __init__(self, screening, sources, progress: bool):
+        from mirjax import features
+
         self.screening = screening
         self.sources = sources
         self.progress = progress
@@ -74,62 +81,132 @@ class Run:
         self.store = FeatureStore(self.cache)
         self.networks = screening.networks()
         self.commit = _commit()
-        self.versions = _versions()
+        self.numerics = features.numerics()
+        self.versions = _versions() | {key: str(value) for key, value in self.numerics.items()}
         self._sums = {}
 
     def load(self) -> list:
-        """Decoded clips and their partition, for every data set."""
-        from mirjax.data import audio, splits
+        """Decoded clips of every data set."""
+        from mirjax.data import audio
 
-        loaded = []
-        for source in self.sources:
-            clips = audio.load_clips(
-                source,
-                sample_rate=SAMPLE_RATE,
-                cache=self.cache,
-                strict=self.screening.strict,
-                progress=self.progress,
-            )
-            loaded.append((clips, splits.partition(clips, protocol=self.screening.protocol)))
-        return loaded
+        settings = {"sample_rate": SAMPLE_RATE, "cache": self.cache, "strict": self.screening.strict}
+        return [audio.load_clips(source, **settings, progress=self.progress) for source in self.sources]
 
-    def execute(self, workdir: Path) -> list[dict]:
-        """Compute what the run folder lacks; returns the records of all planned cells."""
+    def divide(self, clips):
+        """The partition of a data set, checked: every fit, of the inner folds too, meets two classes or more.
+
+        Raises:
+          UsageError: the selection asked for is not to be had with this partition.
+          ValueError: the data cannot be divided so; data set and fold are named.
+        """
+        from mirjax.data import splits
+
+        partition = splits.partition(clips, protocol=self.screening.protocol)
+        for fold in partition.folds:
+            parts = [fold.train]
+            if (selection := self.selection(partition)) == "validation" and fold.valid is None:
+                raise UsageError(
+                    f"selection=validation needs a split with validation clips, and {clips.name} has folds"
+                )
+            if selection == "nested":
+                parts += [train for train, _ in _inner_folds(fold, partition, clips.labels)]
+            if any(len(set(clips.labels[part])) < 2 for part in parts):
+                raise ValueError(
+                    f"{clips.name}, fold {fold.name!r}: training clips of one class only (selection={selection}); "
+                    "give that fold clips of another class, or use other folds"
+                )
+        return partition
+
+    def execute(self, workdir: Path, *, or_beside: bool = False) -> tuple[list[dict], Path]:
+        """Compute what the run folder lacks.
+
+        Args:
+          workdir: the run folder.
+          or_beside: if it holds a run of other data or code, use a folder beside it whose name tells them apart.
+
+        Returns:
+          (records of all planned cells, the run folder used).
+        """
         from mirjax import results
 
         self.check_lengths()
-        with (
-            results.RunFolder.open(workdir, self.screening.settings(), extendable=GROWING) as folder,
-            _logging_to(workdir),
-        ):
-            loaded = self.load()
-            plans = []
-            for source, (clips, partition) in zip(self.sources, loaded, strict=True):
-                for note in source.notes:  # what was left out while decoding is in the log already
-                    _log.info("%s: %s", clips.name, note)
-                folder.note_dataset(
-                    clips.name,
-                    hash=f"{clips.content_hash[:16]}-{partition.hash}",
-                    classes=sorted(set(clips.labels.tolist())),
-                    num_clips=len(clips),
-                )
-                _log.info("%s: %d clips, %s", clips.name, len(clips), partition.note)
-                plans.append([(cell, self.fingerprints(cell, clips, partition)) for cell in self.cells(clips)])
+        settings = self.screening.settings()
+        if not or_beside:
+            results.check_config(workdir, settings)  # before hours of decoding
+        loaded = [(clips, self.divide(clips)) for clips in self.load()]
+        plans, datasets = [], {}
+        for clips, partition in loaded:
+            datasets[clips.name] = {
+                "hash": f"{clips.content_hash[:16]}-{partition.hash}",
+                "classes": sorted(set(clips.labels.tolist())),
+                "num_clips": len(clips),
+            }
+            plans.append([(cell, self.fingerprints(cell, clips, partition)) for cell in self.cells(clips)])
+        config_ = settings | {"datasets": datasets}
+        try:
+            results.check_config(workdir, config_)
+            self.check_records(workdir, loaded, plans)
+        except results.ConfigMismatch:
+            if not or_beside:
+                raise
+            workdir = workdir.with_name(f"{workdir.name}-{config.digest([config_, plans[0][-1][1]])}")
+        with results.RunFolder.open(workdir, config_) as folder, _logging_to(workdir):
+            for clips, partition in loaded:
+                for note in (f"{len(clips)} clips, {partition.note}", *clips.notes):
+                    _log.info("%s: %s", clips.name, note.removeprefix(f"{clips.name}: "))
             planned = [fingerprints for plan in plans for _, fingerprints in plan]
             folder.keep_complete(dict(enumerate(planned)))
-            missing = sum(not folder.done.issuperset(fingerprints) for fingerprints in planned)
-            _log.info("%d of %d cells to compute in %s", missing, len(planned), workdir)
-            from tqdm import tqdm
+            self.fill(folder, loaded, plans)
+        wanted = {fingerprint for fingerprints in planned for fingerprint in fingerprints}
+        return [record for record in results.read_records(workdir) if record["fingerprint"] in wanted], workdir
 
-            with tqdm(total=missing, desc=self.screening.name, unit="cell", disable=not self.progress) as bar:
-                for (clips, partition), plan in zip(loaded, plans, strict=True):
-                    todo = [(cell, prints) for cell, prints in plan if not folder.done.issuperset(prints)]
-                    for cell, rows, predictions in self.compute(clips, partition, todo, bar):
-                        name = predictions and f"{_file_name(clips.name, cell)}-{rows[0]['fingerprint'][:6]}.jsonl"
-                        folder.append(rows, predictions or (), name)
-                        bar.update()
-            wanted = {fingerprint for fingerprints in planned for fingerprint in fingerprints}
-            return [record for record in results.read_records(workdir) if record["fingerprint"] in wanted]
+    def fill(self, folder, loaded, plans) -> None:
+        """Compute the cells that the folder lacks and append each as soon as it is known."""
+        from tqdm import tqdm
+
+        missing = sum(not folder.done.issuperset(prints) for plan in plans for _, prints in plan)
+        _log.info("%d of %d cells to compute", missing, sum(map(len, plans)))
+        with tqdm(total=missing, desc=self.screening.name, unit="cell", disable=not self.progress) as bar:
+            for (clips, partition), plan in zip(loaded, plans, strict=True):
+                todo = [(cell, prints) for cell, prints in plan if not folder.done.issuperset(prints)]
+                for cell, rows, predictions in self.compute(clips, partition, todo, bar):
+                    name = predictions and f"{_file_name(clips.name, cell)}-{rows[0]['fingerprint'][:6]}.jsonl"
+                    folder.append(rows, predictions or (), name)
+                    bar.update()
+
+    def check_records(self, workdir: Path, loaded, plans) -> None:
+        """Refuse a folder whose records of these very cells were made by other code or settings of JAX.
+
+        Raises:
+          ConfigMismatch: names the first such cell.
+        """
+        from mirjax import results
+
+        if not (workdir / "records.jsonl").is_file():
+            return
+        there = {}
+        with warnings.catch_warnings(action="ignore"):  # a torn last line, which opening the folder mends
+            records = results.read_records(workdir)
+        for record in records:
+            there.setdefault(tuple(str(record.get(key)) for key in _CELL_KEYS), set()).add(record["fingerprint"])
+        for (clips, _), plan in zip(loaded, plans, strict=True):
+            for cell, prints in plan:
+                n = cell.network and cell.network.n
+                key = (
+                    clips.name,
+                    cell.architecture,
+                    n,
+                    cell.input,
+                    cell.options,
+                    cell.seed,
+                    cell.classifier,
+                    cell.scaling,
+                )
+                if not there.get(tuple(map(str, key)), set()) <= set(prints):
+                    raise results.ConfigMismatch(
+                        f"{workdir} holds records of {cell.architecture} on {clips.name} made by other code, or with "
+                        "other settings of JAX (64 bits, random numbers); choose another workdir"
+                    )
 
     def check_lengths(self) -> None:
         """Refuse, before any work, clips too short for a network."""
@@ -150,11 +227,11 @@ class Run:
             yield Cell(name, None, "raw", {}, 0, "none", "none")
         for scaling in screening.scaling:
             for classifier in screening.classifiers:
-                for seed in (0,) if classifier in _DETERMINISTIC else screening.seeds:
+                for seed in (0,) if classifier in DETERMINISTIC else screening.seeds:
                     yield Cell("mfcc", None, "raw", {}, seed, classifier, scaling)
         for network in self.networks:
-            options = {"seconds": round(screening.num_samples / SAMPLE_RATE, 4), "fit": screening.fit}
-            if screening.legacy_collapse and getattr(network.module, "back_end", None) is not None:
+            options = {"seconds": round(screening.num_samples / SAMPLE_RATE, 6), "fit": screening.fit}
+            if screening.legacy_collapse and network.name in ("frame", "frame_many"):
                 options["legacy_collapse"] = True
             for kind in screening.input:
                 for seed in screening.seeds:
@@ -175,12 +252,13 @@ class Run:
         network = cell.network
         identity = {
             "numbers": NUMBERS,
+            "numerics": self.numerics,
             "data": clips.content_hash,
             "split": partition.hash,
             "protocol": partition.kind,
             "selection": self.selection(partition),
             "architecture": cell.architecture,
-            "structure": network and network.structure,
+            "program": network and network.program,
             "n": network and network.n,
             "input": cell.input,
             "options": cell.options,
@@ -242,7 +320,7 @@ class Run:
             NUMBERS,
             self.versions,
             clips.content_hash,
-            network.structure,
+            network.program,
             screening.num_samples,
             screening.fit,
         ]
@@ -291,7 +369,8 @@ class Run:
         from mirjax import features
 
         parts, names = [], None
-        for clips, _ in self.load():
+        self.check_lengths()
+        for clips in self.load():
             columns, names = [], []
             for network in self.networks:
                 for kind in self.screening.input:
@@ -444,16 +523,16 @@ def accuracies(grid, labels, train, test) -> np.ndarray:
 
 def _select(grid, labels, fold, partition, selection) -> int:
     """The setting with the best accuracy inside the training clips, or on the validation clips; the first if tied."""
+    if selection == "validation":
+        return int(accuracies(grid, labels, fold.train, fold.valid).argmax())
+    inner = _inner_folds(fold, partition, labels)
+    return int(np.mean([accuracies(grid, labels, train, valid) for train, valid in inner], axis=0).argmax())
+
+
+def _inner_folds(fold, partition, labels):
     from mirjax.data import splits
 
-    if selection == "validation":
-        if fold.valid is None:
-            raise UsageError(
-                "selection=validation needs a split with validation clips; use nested or legacy with folds"
-            )
-        return int(accuracies(grid, labels, fold.train, fold.valid).argmax())
-    inner = splits.inner_folds(fold, partition, labels, max_folds=INNER_FOLDS)
-    return int(np.mean([accuracies(grid, labels, train, valid) for train, valid in inner], axis=0).argmax())
+    return splits.inner_folds(fold, partition, labels, max_folds=INNER_FOLDS)
 
 
 def _prediction_rows(clips, partition, fold, labels, scores, classes) -> list[dict]:
@@ -518,7 +597,7 @@ def _commit() -> str | None:
 @contextlib.contextmanager
 def _logging_to(workdir: Path):
     """Let `workdir/log.txt` collect what the package logs."""
-    handler = logging.FileHandler(workdir / "log.txt", encoding="utf-8")
+    handler = logging.FileHandler(workdir / "log.txt", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     level = _log.level
     _log.addHandler(handler)

@@ -126,7 +126,8 @@ def fit_labeller(screening, *, progress: bool = True) -> Labeller:
     if not isinstance(screening.architectures[0], str):
         raise UsageError("a labeller is saved by the name of its architecture; give a name of the zoo")
     work = cells.Run(screening, screening.sources(), progress)
-    ((clips, partition),), (network,) = work.load(), work.networks
+    (clips,), (network,) = work.load(), work.networks
+    partition = work.divide(clips)
     seed = screening.seeds[0]
     moments = work.moments(network, clips) if screening.input == ("standardised",) else (0.0, 1.0)
     x, _ = work.network_features(network, clips, [seed], moments)[seed]

@@ -4,11 +4,12 @@ Convention
 ----------
 Every writer takes a :class:`mirjax.experiments.report.Report` and returns text; equal reports give equal text.
 Columns hold numbers right-aligned, names left-aligned. Terminal text is at most 120 columns wide: what is wider is
-cut with an ellipsis. `–` stands for "does not apply".
+cut with an ellipsis. `–` stands for "does not apply". Control characters in names are written as escapes (`\\n`).
 
 What is here
 ------------
 * :func:`text`, :func:`markdown`, :func:`csv_lines`, :func:`latex`: one writer each
+* :func:`confusion_csv_lines`: the confusion matrices, for a file beside the table's CSV
 """
 
 import csv
@@ -20,6 +21,15 @@ import unicodedata
 import numpy as np
 
 TEXT_COLUMNS = 120
+TEXT_CHOICES = 5  # rows whose hyper-parameters the terminal names
+UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's controls, lone surrogates, line and paragraph separators
+
+
+def _visible(text: str) -> str:
+    """Names with escapes for what would break a line, move a cursor or not encode."""
+    return "".join(
+        sign.encode("unicode_escape").decode() if unicodedata.category(sign) in UNPRINTABLE else sign for sign in text
+    )
 
 
 def _percent(value) -> str:
@@ -118,9 +128,11 @@ def _cells_of(table, row, compact: bool) -> list[str]:
 
 
 ORDERING_COLUMNS = ["claim", "made for", "data set", "classifier", "width", "input", "difference", "95 %", "verdict"]
+ORDERING_LEFT = {0, 1, 2, 3, 5, 8}
 
 
 def _ordering_cells(report) -> list[list[str]]:
+    """A line for every ordering, the verdict last."""
     several = len({result.scaling for result in report.orderings}) > 1
     return [
         [
@@ -140,7 +152,7 @@ def _ordering_cells(report) -> list[list[str]]:
 
 def _confusion_lines(table) -> list[str]:
     digits = max(2, len(str(table.confusion.max())), len(str(len(table.classes))))
-    names = [_cut(name, 24) for name in table.classes]
+    names = [_cut(_visible(name), 24) for name in table.classes]
     width = max(map(_width, names))
     number = len(str(len(names)))
     head = " " * (number + 1 + width) + "".join(f" {index:>{digits}}" for index in range(1, len(names) + 1))
@@ -149,6 +161,14 @@ def _confusion_lines(table) -> list[str]:
         for index, (name, counts) in enumerate(zip(names, table.confusion.tolist(), strict=True), 1)
     ]
     return [head, *lines]
+
+
+def _confusion_cells(table) -> tuple[list[str], list[list[str]]]:
+    rows = [
+        [str(index), name, *map(str, counts)]
+        for index, (name, counts) in enumerate(zip(table.classes, table.confusion.tolist(), strict=True), 1)
+    ]
+    return ["", "", *(row[0] for row in rows)], rows
 
 
 def _confusion_title(table) -> str:
@@ -181,6 +201,7 @@ def _cut(text: str, width: int) -> str:
 
 def _text_table(head: list[str], rows: list[list[str]], left: set[int], flexible: int) -> list[str]:
     """Aligned columns; the flexible one is cut where the line would be too long."""
+    head, *rows = [[_visible(cell) for cell in row] for row in [head, *rows]]
     widths = [max(_width(row[index]) for row in [head, *rows]) for index in range(len(head))]
     excess = sum(widths) + len(widths) - 1 - TEXT_COLUMNS
     if excess > 0:
@@ -194,11 +215,13 @@ def _text_table(head: list[str], rows: list[list[str]], left: set[int], flexible
 
 
 def _wrap(text: str) -> list[str]:
-    return textwrap.wrap(text, TEXT_COLUMNS, subsequent_indent="  ", break_on_hyphens=False)
+    return textwrap.wrap(_visible(text), TEXT_COLUMNS, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def text(report) -> str:
     """Write the report for a terminal: every table, the confusion of the best of each data set, what spans tables.
+
+    Of the hyper-parameters it says those of the best rows, of the published orderings those that are decided.
 
     Args:
         report: the report.
@@ -220,12 +243,12 @@ def text(report) -> str:
         lines += ["", *_wrap(table.title), ""]
         cells = [_cells_of(table, row, compact=True) for row in table.rows]
         lines += _text_table(_columns(True), cells, LEFT, 1)
-        for note in table.notes:
+        for note in [*table.notes, *table.choices(TEXT_CHOICES)]:
             lines += [] if note in shared else _wrap(note)
         if best_of[table.dataset] is table:
             block = _confusion_lines(table)
             if max(map(_width, block)) <= TEXT_COLUMNS:
-                lines += ["", _confusion_title(table), *block]
+                lines += ["", _visible(_confusion_title(table)), *block]
     if report.tables:
         lines += ["", "All tables"]
         for note in [COMPACT_NOTE, *shared]:
@@ -237,8 +260,12 @@ def text(report) -> str:
         lines += ["", "Rank correlation between data sets (Spearman)"]
         lines += _text_table(*_correlation_cells(ranking), {0}, 0)
     if report.orderings:
+        cells = _ordering_cells(report)
+        decided = [row for row in cells if row[-1] != "undecided"]
         lines += ["", *_wrap(report.ordering_note), ""]
-        lines += _text_table(ORDERING_COLUMNS, _ordering_cells(report), {0, 1, 2, 3, 5, 8}, 1)
+        lines += _text_table(ORDERING_COLUMNS, decided, ORDERING_LEFT, 1) if decided else []
+        if len(decided) < len(cells):
+            lines.append(f"{len(cells) - len(decided)} of {len(cells)} are undecided; report.md lists them all.")
     for note in report.warnings:
         lines += _wrap(note)
     return "\n".join(lines).lstrip("\n")
@@ -253,7 +280,7 @@ def _correlation_cells(ranking) -> tuple[list[str], list[list[str]]]:
 
 
 def _markdown_table(head: list[str], rows: list[list[str]], left: set[int]) -> list[str]:
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in [head, *rows]]
+    escaped = [[_visible(cell).replace("|", "\\|") for cell in row] for row in [head, *rows]]
     rule = [":--" if index in left else "--:" for index in range(len(head))]
     return [f"| {' | '.join(row)} |" for row in [escaped[0], rule, *escaped[1:]]]
 
@@ -272,9 +299,9 @@ def markdown(report) -> str:
         lines += ["![Accuracy with intervals](accuracy.png)", "", "![Accuracy against cost](pareto.png)", ""]
     for table in report.tables:
         cells = [_cells_of(table, row, compact=False) for row in table.rows]
-        lines += [f"## {table.title}", "", *_markdown_table(_columns(False), cells, LEFT), ""]
-        lines += [f"- {note}" for note in table.notes]
-        lines += ["", f"{_confusion_title(table)}:", "", "```", *_confusion_lines(table), "```", ""]
+        lines += [f"## {_visible(table.title)}", "", *_markdown_table(_columns(False), cells, LEFT), ""]
+        lines += [f"- {_visible(note)}" for note in [*table.notes, *table.choices()]]
+        lines += ["", f"{_visible(_confusion_title(table))}:", "", "```", *_confusion_lines(table), "```", ""]
     for ranking in report.rankings:
         rows = [[name, f"{rank:.2f}"] for name, rank in zip(ranking.labels, ranking.ranks, strict=True)]
         lines += [f"## Over {len(ranking.datasets)} data sets: {ranking.title}", ""]
@@ -283,10 +310,10 @@ def markdown(report) -> str:
         lines += [*_markdown_table(*_correlation_cells(ranking), {0}), ""]
     if report.orderings:
         lines += ["## Published orderings", "", report.ordering_note, ""]
-        lines += [*_markdown_table(ORDERING_COLUMNS, _ordering_cells(report), {0, 1, 2, 3, 5, 8}), ""]
+        lines += [*_markdown_table(ORDERING_COLUMNS, _ordering_cells(report), ORDERING_LEFT), ""]
     if report.warnings:
-        lines += ["## Left out", "", *(f"- {note}" for note in report.warnings), ""]
-    lines += ["## From", "", *(f"- {note}" for note in report.provenance)]
+        lines += ["## Not in the tables", "", *(f"- {_visible(note)}" for note in report.warnings), ""]
+    lines += ["## From", "", *(f"- {_visible(note)}" for note in report.provenance)]
     return "\n".join(lines) + "\n"
 
 
@@ -301,11 +328,8 @@ def csv_lines(report) -> str:
     """
     lines = []
     for table in report.tables:
-        keys = ("dataset", "classifier", "scaling", "protocol", "selection")
         for row in table.rows:
-            line = {key: getattr(table, key) for key in keys} | {"width": table.width, "rank": row.rank}
-            line |= {"architecture": row.architecture, "n": row.n, "input": row.input}
-            line |= {"options": _sorted_json(row.options), "accuracy": row.accuracy}
+            line = _table_keys(table) | {"rank": row.rank} | _row_keys(row) | {"accuracy": row.accuracy}
             line |= {key: getattr(row.interval, key, None) for key in ("low", "high")}
             line |= {"num_seeds": len(row.seeds), "num_clips": row.num_clips}
             names = {"difference": "difference", "low": "difference_low", "high": "difference_high"}
@@ -316,11 +340,43 @@ def csv_lines(report) -> str:
             line |= {"hyperparameters": _sorted_json(row.hyperparameters) if row.hyperparameters else None}
             line |= {"leaves_out": getattr(row.interval, "leaves_out", None)}
             lines.append({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in line.items()})
+    return _csv(lines)
+
+
+def confusion_csv_lines(report) -> str:
+    """Write how often the best of each table took one class for another, summed over its seeds.
+
+    Args:
+        report: the report.
+
+    Returns:
+        Comma-separated lines under a line of names, one for every pair of classes: what names the table, its best
+        row, `true`, `predicted` and `count`; empty without tables.
+    """
+    return _csv(
+        [
+            _table_keys(table) | _row_keys(table.best) | {"true": true, "predicted": predicted, "count": count}
+            for table in report.tables
+            for true, counts in zip(table.classes, table.confusion.tolist(), strict=True)
+            for predicted, count in zip(table.classes, counts, strict=True)
+        ]
+    )
+
+
+def _table_keys(table) -> dict:
+    return {key: getattr(table, key) for key in ("dataset", "classifier", "scaling", "protocol", "selection", "width")}
+
+
+def _row_keys(row) -> dict:
+    return {"architecture": row.architecture, "n": row.n, "input": row.input, "options": _sorted_json(row.options)}
+
+
+def _csv(lines: list[dict]) -> str:
     text = io.StringIO()
     if lines:
         writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(lines)
+        writer.writerows({k: _visible(v) if isinstance(v, str) else v for k, v in line.items()} for line in lines)
     return text.getvalue()
 
 
@@ -341,7 +397,7 @@ _LATEX = {
 
 
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(sign, sign) for sign in text)
+    return "".join(_LATEX.get(sign, sign) for sign in _visible(text))
 
 
 def _latex_table(caption: str, head: list[str], rows: list[list[str]], left: set[int]) -> list[str]:
@@ -365,7 +421,7 @@ def _latex_table(caption: str, head: list[str], rows: list[list[str]], left: set
 
 
 def latex(report) -> str:
-    """Write the tables for a LaTeX document that uses booktabs and graphicx.
+    """Write the tables, each with the confusion of its best, for a LaTeX document with booktabs and graphicx.
 
     Args:
         report: the report.
@@ -376,12 +432,15 @@ def latex(report) -> str:
     lines = [r"% needs \usepackage{booktabs,graphicx} and, for names beyond ASCII, a Unicode engine", ""]
     for table in report.tables:
         cells = [_cells_of(table, row, compact=False) for row in table.rows]
-        lines += _latex_table(f"{table.title}. {' '.join(table.notes)}", _columns(False), cells, LEFT)
+        notes = " ".join([*table.notes, *table.choices()])
+        lines += _latex_table(f"{table.title}. {notes}", _columns(False), cells, LEFT)
+        caption = f"{table.title}. {_confusion_title(table)}; predicted ones in columns, by number."
+        lines += _latex_table(caption, *_confusion_cells(table), {1})
     for ranking in report.rankings:
         names = f"{len(ranking.datasets)} data sets ({ranking.title})"
         rows = [[name, f"{rank:.2f}"] for name, rank in zip(ranking.labels, ranking.ranks, strict=True)]
         lines += _latex_table(f"Average ranks over {names}", ["architecture", "average rank"], rows, {0})
         lines += _latex_table(f"Spearman's rank correlation between {names}", *_correlation_cells(ranking), {0})
     if report.orderings:
-        lines += _latex_table(report.ordering_note, ORDERING_COLUMNS, _ordering_cells(report), {0, 1, 2, 3, 5, 8})
+        lines += _latex_table(report.ordering_note, ORDERING_COLUMNS, _ordering_cells(report), ORDERING_LEFT)
     return "\n".join(lines)

@@ -6,12 +6,13 @@ networks whose n was set freely stand in every table of their kind, and so do th
 and `chance`. A *row* is one (architecture, n, input, options), averaged over its seeds. Accuracies are shares
 in [0, 1], shown in %. The mean is the study's, over folds and seeds; clips are weighted so that intervals and
 tests are about that very mean, though folds differ in size. Majority and chance are neither ranked nor
-tested. A cell that lacks folds or decisions is left out with a warning.
+tested. A cell that lacks folds or decisions is left out with a warning; records that differ in nothing but their
+fingerprint, so come of other data or code under one name, are refused.
 
 What is here
 ------------
 * :func:`summarise`: run folders → :class:`Report` of :class:`Table` of :class:`Row`
-* :func:`build_report`: the same, written as report.md, .csv, .tex, accuracy.png, pareto.png
+* :func:`build_report`: the same, written as report.md, .csv, .tex, confusion.csv, accuracy.png, pareto.png
 * :data:`CLAIMS`: the published orderings, each reproduced, refuted or undecided
 
 Source: Pons and Serra 2019, Randomly weighted CNNs for (music) audio classification; ARCHITECTURES §5.7.
@@ -29,6 +30,7 @@ import numpy as np
 from mirjax import metrics, results, statistics
 from mirjax.experiments import render
 
+NOTHING_YET = "no complete cell of a network or of mfcc yet; run again to go on"
 BASELINES = ("mfcc", "majority", "chance")
 UNTESTED = ("majority", "chance")
 MOST_RESAMPLES = 10_000
@@ -173,7 +175,25 @@ class Table:
         parts = [self.label(row)]
         if sum(r.architecture == row.architecture and r.input == row.input for r in self.rows) > 1:
             parts.append(f"n={row.n}")
-        return " ".join(parts if row.input == "raw" else [*parts, row.input])
+        several = len({r.input for r in self.rows if not r.is_baseline}) > 1
+        return " ".join([*parts, row.input] if row.input != "raw" or (several and not row.is_baseline) else parts)
+
+    def choices(self, most: int | None = None) -> list[str]:
+        """Note on the most frequent hyper-parameters of its rows.
+
+        Args:
+            most: of how many rows, the best first; all when None.
+
+        Returns:
+            The note, or nothing when no row has hyper-parameters.
+        """
+        rows = [row for row in self.rows if row.hyperparameters]
+        chosen = defaultdict(list)
+        for row in rows[:most]:
+            chosen[_settings(row.hyperparameters)].append(self.full_label(row))
+        best = f", the best {most} rows" if len(rows) > len(rows[:most]) else ""
+        settings = "; ".join(f"{setting} ({', '.join(names)})" for setting, names in chosen.items())
+        return [f"Most frequent choice over folds and seeds{best}: {settings}."] if chosen else []
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,7 +215,7 @@ class Report:
         tables: the tables, by data set, width, scaling and classifier.
         rankings: over several data sets, if there are several.
         provenance: commits and versions that the records name.
-        warnings: what was left out.
+        warnings: what was left out or is not there yet.
     """
 
     tables: tuple[Table, ...]
@@ -227,12 +247,16 @@ class Report:
         """One line for each row of each table, numbers unrounded to six digits."""
         return render.csv_lines(self)
 
+    def to_confusion_csv(self) -> str:
+        """One line for each pair of classes of each table: how often its best took the true one for the other."""
+        return render.confusion_csv_lines(self)
+
     def to_latex(self) -> str:
-        """The tables, for a document that uses booktabs and graphicx."""
+        """The tables and the confusion of the best of each, for a document that uses booktabs and graphicx."""
         return render.latex(self)
 
     def write(self, out: Path) -> None:
-        """Write report.md, report.csv, report.tex, accuracy.png and pareto.png into a folder.
+        """Write report.md, report.csv, report.tex, confusion.csv, accuracy.png and pareto.png into a folder.
 
         Args:
             out: the folder; made when it is not there.
@@ -241,8 +265,13 @@ class Report:
 
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
-        for suffix, text in (("md", self.to_markdown()), ("csv", self.to_csv()), ("tex", self.to_latex())):
-            (out / f"report.{suffix}").write_text(text, encoding="utf-8", newline="\n")
+        for name, text in (
+            ("report.md", self.to_markdown()),
+            ("report.csv", self.to_csv()),
+            ("confusion.csv", self.to_confusion_csv()),
+            ("report.tex", self.to_latex()),
+        ):
+            (out / name).write_text(text, encoding="utf-8", newline="\n")
         if self.tables:
             plots.plot_accuracy(self.tables, out / "accuracy.png")
             plots.plot_pareto(self.tables, out / "pareto.png")
@@ -276,7 +305,8 @@ def summarise(workdirs: Sequence) -> Report:
         The report, nothing written.
 
     Raises:
-        ValueError: a folder without records, a damaged file, or folders that split a data set differently.
+        ValueError: a folder without records, a damaged file, folders that split a data set differently, or records of
+            different data under one name.
     """
     if not workdirs:
         raise ValueError("no run folder given; name at least one")
@@ -344,7 +374,7 @@ def _order(key) -> tuple:
 
 def _read_cells(workdirs: list[Path]):
     """All complete cells, the clips of each (dataset, protocol), warnings and provenance."""
-    grouped, splits, provenance = defaultdict(lambda: defaultdict(list)), {}, set()
+    grouped, splits, prints, provenance = defaultdict(lambda: defaultdict(list)), {}, {}, set()
     for workdir in workdirs:
         for record in results.read_records(workdir):
             place = (record["dataset"], record["protocol"])
@@ -357,6 +387,10 @@ def _read_cells(workdirs: list[Path]):
             versions = ", ".join(f"{name} {version}" for name, version in sorted((record["versions"] or {}).items()))
             provenance.add(f"commit {record['commit'] or 'unknown'}; {versions or 'versions unknown'}")
             key = _Key(*(record[name] for name in _Key._fields[:-1]), _canonical(record["options"]))
+            identity = (key, record["seed"], record["fold"], record["metric"])
+            known, first = prints.setdefault(identity, (record["fingerprint"], workdir))
+            if known != record["fingerprint"]:
+                raise ValueError(_different(key, record["seed"], first, workdir))
             grouped[key, record["seed"]][workdir].append(record)
     folds = defaultdict(set)
     for (key, _), folders in grouped.items():
@@ -373,7 +407,20 @@ def _read_cells(workdirs: list[Path]):
         else:
             name = f"{key.dataset}, {key.architecture}, n={key.n}, {key.input}, {key.classifier}, seed {seed}"
             warnings.append(f"left out: {name}: {'; '.join(problems)}")
+    begun = {cell.key.dataset for cell in cells if cell.key.architecture not in UNTESTED}
+    warnings += [f"{dataset}: {NOTHING_YET}" for dataset in sorted({name for name, _ in splits} - begun)]
+    if not splits:
+        warnings.append(NOTHING_YET)
     return cells, clips, warnings, sorted(provenance)
+
+
+def _different(key: _Key, seed, first: Path, second: Path) -> str:
+    """What to say of two results for one cell of the same name."""
+    name = f"{key.dataset}, {key.architecture}, n={key.n}, {key.input}, {key.classifier}, seed {seed}"
+    cause = "the data, or the code that made them, differ under one name"
+    if first == second:
+        return f"{name}: {first} holds two different results; {cause}: run again into an empty workdir"
+    return f"{name}: {first} and {second} hold different results; {cause}: rename one data set or report them apart"
 
 
 def _read_cell(key: _Key, seed, workdir: Path, records: list[dict], folds: set, clips: dict) -> _Cell:
@@ -572,7 +619,7 @@ def _seeds_needed(table: Table, ranked: list[Row], clips: _Clips) -> str:
 
 
 def _notes(table: Table) -> list[str]:
-    """What stands below a table."""
+    """What stands below a table, but for :meth:`Table.choices`."""
     networks = [row for row in table.rows if row.rank and not row.is_baseline]
     notes = [
         "Intervals: 95 %, cluster bootstrap over seeds and clips (groups where given). p: against the best, paired on "
@@ -589,13 +636,6 @@ def _notes(table: Table) -> list[str]:
         notes.append(
             "standardised (transductive): one scalar mean and deviation over the whole set, test clips included."
         )
-    chosen = defaultdict(list)
-    for row in table.rows:
-        if row.hyperparameters:
-            chosen[_settings(row.hyperparameters)].append(table.full_label(row))
-    if chosen:
-        settings = "; ".join(f"{setting} ({', '.join(names)})" for setting, names in chosen.items())
-        notes.append(f"Most frequent choice over folds and seeds: {settings}.")
     shared = {
         key: value
         for row in networks[:1]

@@ -9,6 +9,8 @@ Names: `Screening`.
 """
 
 import dataclasses
+from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -83,24 +85,10 @@ class Screening:
 
     def __post_init__(self):
         for field in _LISTS:
-            value = getattr(self, field)
-            if isinstance(value, str):
-                value = tuple(part.strip() for part in value.split(",") if part.strip())
-            elif isinstance(value, list):
-                value = tuple(value)
-            elif field == "seeds" and isinstance(value, int):
-                if value < 1:
-                    raise UsageError(f"seeds={value} must be at least 1")
-                value = tuple(range(value))
-            elif not isinstance(value, tuple):
-                value = (value,)
-            if not value:
-                raise UsageError(f"{field} is empty; give at least one")
-            if repeated := [item for i, item in enumerate(value) if item in value[:i]]:
-                raise UsageError(f"{field} names {repeated[0]!r} twice")
-            object.__setattr__(self, field, value)
-        if isinstance(self.n, int):
-            object.__setattr__(self, "n", str(self.n))
+            object.__setattr__(self, field, _as_tuple(field, getattr(self, field)))
+        if self.n is not None and not isinstance(self.n, str):
+            pairs = self.n.items() if isinstance(self.n, Mapping) else [("", self.n)]
+            object.__setattr__(self, "n", ",".join(f"{name}:{n}".removeprefix(":") for name, n in pairs))
         if self.architectures == ("all",):
             object.__setattr__(self, "architectures", zoo.names())
         for field, choices in (
@@ -115,10 +103,16 @@ class Screening:
             for item in value if isinstance(value, tuple) else (value,):
                 if item not in choices:
                     raise UsageError(f"{field}={item!r} is not one of {', '.join(choices)}")
-        if any(seed < 0 for seed in self.seeds):
-            raise UsageError(f"seeds={min(self.seeds)} must not be negative")
-        if self.seconds is not None and not 0 < self.seconds < 86_400:
-            raise UsageError(f"seconds={self.seconds} must be positive, and less than a day")
+        for architecture in self.architectures:
+            if not isinstance(architecture, str) and not hasattr(architecture, "feature_layers"):
+                raise UsageError(f"architecture {architecture!r} is neither a name nor a `models.taggers.Network`")
+        for seed in self.seeds:
+            if not 0 <= seed < 2**32:
+                raise UsageError(f"seeds={seed} must lie from 0 to 2³² − 1")
+        if self.seconds is not None and not (
+            isinstance(self.seconds, Real) and 1 / SAMPLE_RATE <= self.seconds < 86_400
+        ):
+            raise UsageError(f"seconds={self.seconds} must be positive (a sample or more), and less than a day")
         _widths(self)
 
     @property
@@ -152,10 +146,9 @@ class Screening:
         for architecture, width, n in _widths(self):
             if isinstance(architecture, str):
                 module = zoo.build(architecture, n, legacy_collapse=self.legacy_collapse)
-                built.append(cells.Architecture(architecture, width, n, module))
+                built.append(cells.Architecture(architecture, width, n, module, self.num_samples))
             else:
-                name = f"{type(architecture.front_end).__name__}-{config.digest(repr(architecture), 6)}"
-                built.append(cells.Architecture(name, None, None, architecture))
+                built.append(cells.Architecture(_name(architecture), None, None, architecture, self.num_samples))
         return built
 
     def smoke(self) -> "Screening":
@@ -175,12 +168,17 @@ class Screening:
 
     def settings(self) -> dict:
         """What a run folder remembers, as JSON values; where things lie is not part of it."""
-        return {key: value for key, value in config.to_dict(self).items() if key not in _ELSEWHERE}
+        networks: dict[str, list] = {}
+        for architecture, _, n in _widths(self):
+            networks.setdefault(_name(architecture), []).append(n)
+        kept = [field.name for field in dataclasses.fields(self) if field.name not in _ELSEWHERE]
+        settings = {name: getattr(self, name) for name in kept}
+        return config.plain(settings | {"architectures": list(networks), "n": networks})
 
     def default_workdir(self) -> Path:
         """`runs/NAME-FINGERPRINT`; what may grow in place does not count."""
         fixed = {key: value for key, value in self.settings().items() if key not in cells.GROWING}
-        return Path("runs") / f"{self.name}-{config.digest(fixed)}"
+        return Path("runs") / f"{self.name}-{config.digest(fixed | {'n': self.n})}"
 
     def run(self, workdir: str | Path | None = None, *, progress: bool = True) -> list[dict]:
         """Compute what is missing and return the records of this screening.
@@ -196,10 +194,16 @@ class Screening:
           UsageError: something unknown was asked for.
           ValueError: data that cannot be used; a run folder of another configuration, which is left as it is.
         """
+        return self.execute(workdir, progress=progress)[0]
+
+    def execute(self, workdir: str | Path | None = None, *, progress: bool = True) -> tuple[list[dict], Path | None]:
+        """As `run`, and tells the run folder: (records, folder)."""
         sources = self.sources()
         if self.dry_run:
-            return []
-        return cells.Run(self, sources, progress).execute(Path(workdir or self.workdir or self.default_workdir()))
+            return [], None
+        given = workdir or self.workdir
+        folder = Path(given or self.default_workdir())
+        return cells.Run(self, sources, progress).execute(folder, or_beside=not given)
 
     def forecast(self) -> str:
         """What a run would compute, with estimated time and memory, from shapes alone."""
@@ -216,7 +220,7 @@ class Screening:
 
         Returns:
           `features` f32[M, D], `ids` [M], `datasets` [M], `labels` [M] and `names` [D], a column's name being
-          `architecture/n/seed/layer/channel`.
+          `architecture/n/input/seed/layer/channel`.
 
         Raises:
           ValueError: as `run`; an input standardised per fold, of which there is no single table.
@@ -224,6 +228,40 @@ class Screening:
         if "standardised_train" in self.input:
             raise UsageError("input=standardised_train differs by fold; ask for features of raw or standardised input")
         return cells.Run(self, self.sources(), progress).tables()
+
+
+def _as_tuple(field: str, value) -> tuple:
+    """A list field as a tuple: from text with commas, one value or several; seeds=N are the seeds 0…N−1."""
+    if field == "seeds":
+        if isinstance(value, str):
+            value = config.parse(value, int | tuple[int, ...], "seeds")
+        if isinstance(value, Integral):
+            if value < 1:
+                raise UsageError(f"seeds={value} must be at least 1")
+            value = range(value)
+        value = tuple(value) if isinstance(value, Iterable) else (value,)
+        if not all(isinstance(seed, Integral) for seed in value):
+            raise UsageError(f"seeds={value!r} must be a number of seeds, or whole numbers")
+        value = tuple(int(seed) for seed in value)
+    elif isinstance(value, str):
+        value = tuple(part.strip() for part in value.split(",") if part.strip())
+    elif isinstance(value, list | tuple):
+        value = tuple(value)
+    else:
+        value = (value,)
+    if not value:
+        raise UsageError(f"{field} is empty; give at least one")
+    if repeated := [item for i, item in enumerate(value) if item in value[:i]]:
+        raise UsageError(f"{field} names {repeated[0]!r} twice")
+    return value
+
+
+def _name(architecture) -> str:
+    """Name of an architecture in records; that of a module tells its type and a digest of its fields."""
+    if isinstance(architecture, str):
+        return architecture
+    part = getattr(architecture, "front_end", architecture)
+    return f"{type(part).__name__}-{config.digest(repr(architecture), 6)}"
 
 
 def _widths(screening: Screening) -> list[tuple[object, int | None, int | None]]:
@@ -245,8 +283,10 @@ def _widths(screening: Screening) -> list[tuple[object, int | None, int | None]]
             name = names[0]
         if name not in names:
             raise UsageError(f"n names {name!r}, which is not screened; nearest: {config.nearest(name, names)}")
-        if not number.isdigit() or not 1 <= int(number) <= 10_000:
+        if not (number.isascii() and number.isdigit() and 1 <= int(number) <= 10_000):
             raise UsageError(f"n={part.strip()!r}: {number!r} must be a whole number from 1 to 10000")
+        if name in free:
+            raise UsageError(f"n names {name!r} twice")
         free[name] = int(number)
     networks = []
     for architecture in screening.architectures:
@@ -280,11 +320,14 @@ def _forecast(screening: Screening, sources) -> str:
             f"  {network.name:18s} n={network.n}  {gflops:9.3f} GFLOP a clip  about {seconds:8.1f} s"
             f"  about {200 + weights:6.0f} MB"
         )
-    num_cells = len(networks) * repeats * len(screening.scaling) * len(screening.classifiers) * len(sources)
+    tables = len(screening.scaling) * len(screening.classifiers)
+    drawing = len(set(screening.classifiers) - set(cells.DETERMINISTIC))
+    baselines = 2 + len(screening.scaling) * (drawing * len(screening.seeds) + len(screening.classifiers) - drawing)
+    num_cells = len(sources) * (len(networks) * repeats * tables + baselines)
     return "\n".join(
         [
             f"{num_cells} cells: {len(sources)} data sets ({clips} clips) × {len(networks)} networks × {repeats} inputs"
-            f" and seeds × {len(screening.scaling)} scalings × {len(screening.classifiers)} classifiers",
+            f" and seeds × {tables} scalings and classifiers, and {baselines} of mfcc, majority and chance",
             *lines,
             f"about {total / 60:.1f} minutes of feature extraction on two cores, and classification beside it",
         ]

@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 
 import librosa
@@ -65,6 +66,13 @@ def test_one_channel_is_repeated_and_many_are_averaged():
         decode(surround, sample_rate=0)
 
 
+def test_integers_stored_as_floats_pass():
+    """Hand-worked: 16-bit samples written as floats without scaling, and a peak of exactly 1e6."""
+    for peak in (32768.0, 1e6):
+        samples = np.array([0.0, -peak, peak, 1.0] * 50, np.float32)
+        np.testing.assert_array_equal(decode(encode(samples, subtype="FLOAT"), sample_rate=22050), samples)
+
+
 def with_rate(encoded, rate):
     return encoded[:24] + struct.pack("<I", rate) + encoded[28:]
 
@@ -95,6 +103,8 @@ FAULTS = {
     "too few frames": (lambda: encode(STEREO[:1], rate=96000), "empty: 1 frames at 96000 Hz"),
     "NaN": (lambda: encode(NAN, subtype="FLOAT"), "not finite: 1 samples"),
     "infinity": (lambda: encode(INF, subtype="FLOAT"), "not finite: 1 samples"),
+    "absurd": (lambda: encode(1e30 * np.sign(STEREO), subtype="FLOAT"), r"implausible: peak 1e\+30"),
+    "absurd below": (lambda: encode(np.minimum(-1.1e6 * STEREO, 0), subtype="FLOAT"), r"implausible: peak 1\.\d+e\+06"),
     "text": (lambda: b"This is no audio.\n" * 50, "text: .*'This is no audio"),
     "noise": (lambda: RNG.bytes(5000), "unreadable: "),
     "rate 0": (lambda: with_rate(encode(STEREO), 0), "sample rate: 0 Hz"),
@@ -233,7 +243,22 @@ def test_faulty_clips_are_left_out_and_change_nothing_else(folder, caplog):
     (folder / "m.csv").write_text("path,label\nx/0.wav,x\nx/9.wav,x\ny,y\ny/0.wav,y\n")
     with pytest.warns(UserWarning, match="2 of 4"):
         clips = load(open_source(folder / "m.csv"))
-    assert [fault.reason.split(":")[0] for fault in clips.faults] == ["missing", "unreadable"]
+    assert [fault.reason for fault in clips.faults] == ["missing or not a file"] * 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_a_fault_and_never_waited_for(folder):
+    """Hand-worked: opening a pipe that nobody writes to, or reading /dev/zero, would never end."""
+    os.mkfifo(folder / "x" / "pipe.wav")
+    (folder / "y" / "zero.wav").symlink_to("/dev/zero")
+    with pytest.raises(OSError, match="missing or not a file"):
+        open_source(folder).encoded(3)
+    with pytest.warns(UserWarning, match="2 of 8 clips left out"):
+        clips = load(folder)
+    assert [(f.id, f.reason) for f in clips.faults] == [
+        ("x/pipe.wav", "missing or not a file"),
+        ("y/zero.wav", "missing or not a file"),
+    ]
 
 
 def test_nothing_or_one_class_left_is_an_error(folder):

@@ -1,6 +1,7 @@
 import errno
 import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -74,6 +75,26 @@ def test_cache_is_keyed_by_content_and_settings(folder, tmp_path, decoded):
     file = next(cache.rglob("*.npy"))
     assert file.parent.name == file.name[:2] and file.parent.parent == cache / "audio"
     assert np.load(file).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "library,version",
+    [
+        ("soundfile", "__version__"),
+        ("soundfile", "__libsndfile_version__"),
+        ("soxr", "__version__"),
+        ("soxr", "__libsoxr_version__"),
+    ],
+)
+def test_another_decoder_or_resampler_decodes_anew(folder, tmp_path, decoded, monkeypatch, library, version):
+    """Oracle: the number of calls of decode; the old version's files are found again."""
+    load(folder, cache=tmp_path / "cache")
+    with monkeypatch.context() as other:
+        other.setattr(sys.modules[library], version, "999.0")
+        load(folder, cache=tmp_path / "cache")
+        assert len(decoded) == 8
+    load(folder, cache=tmp_path / "cache")
+    assert len(decoded) == 8
 
 
 @pytest.mark.parametrize("damage", ["torn", "torn header", "empty", "flipped", "shape"])

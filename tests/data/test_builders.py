@@ -72,6 +72,19 @@ def test_a_manifest_with_columns_needs_no_names(checkout):
     assert [(r.take, r.split, r.fold) for r in index(checkout)] == [(3, "test", ""), (7, "train", "")]
 
 
+def test_a_manifest_with_folds_only_is_prepared(checkout, tmp_path):
+    """Oracle: the manifest's rows; a set without split stays without. Column names in any case."""
+    rows = {f"recordings/{n}.wav": (n[0], str(i % 2), "cy" if i % 2 else "di") for i, n in enumerate(NAMES)}
+    lines = [",".join((path, *row)) for path, row in rows.items()]
+    (checkout / "manifest.csv").write_text("Path,LABEL,Fold,Speaker\n" + "\n".join(lines))
+    prepare("spoken_digit", checkout, tmp_path / "sets")
+    source = open_source("spoken_digit", data_dir=tmp_path / "sets")
+    assert source.splits is None and set(source.ids) == set(rows)
+    stored = zip(source.ids, source.labels, source.folds, source.metadata["speaker"], strict=True)
+    assert {id: tuple(row) for id, *row in stored} == rows
+    assert [source.encoded(i) for i in range(16)] == [(checkout / id).read_bytes() for id in source.ids]
+
+
 def test_a_wrong_folder_is_refused(checkout, tmp_path):
     """Issue: clear errors that name what is wrong."""
     with pytest.raises(ValueError, match=r"'spoken_digits'; nearest: spoken_digit"):

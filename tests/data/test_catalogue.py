@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from mirjax.config import UsageError
 from mirjax.data import catalogue
 
 
@@ -18,7 +19,7 @@ def test_every_entry_states_its_facts():
 
 def test_unknown_name_lists_the_nearest():
     """Hand-worked: one letter is missing."""
-    with pytest.raises(ValueError, match=r"'digit_small'.*nearest: .*digits_small"):
+    with pytest.raises(UsageError, match=r"'digit_small'.*nearest: .*digits_small"):
         catalogue.describe("digit_small")
     with pytest.raises(ValueError, match=r"known: digits_small, rhythm_small, spoken_digit"):
         catalogue.describe("xyzzy")

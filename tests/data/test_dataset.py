@@ -1,9 +1,11 @@
 import csv
+import os
 from collections import Counter
 from importlib import resources
 
 import pytest
 
+from mirjax.config import UsageError
 from mirjax.data.dataset import default_data_dir, open_source
 
 
@@ -101,11 +103,53 @@ def test_manifest_takes_a_byte_order_mark_blanks_and_empty_columns(tmp_path):
     assert source.splits is source.folds is None
 
 
+def test_manifest_names_may_be_upper_case(tmp_path):
+    """Hand-worked: the four known columns and the split names; other columns and fold names keep their spelling."""
+    rows = ("A.wav,X,Train,F1,b", "b.wav,y,VAL,f2,c", "c.wav,y,TEST,F3,c", "d.wav,y,Validation,f1,c")
+    source = open_source(manifest(tmp_path, *rows, header="Path, LABEL,Split,FOLD,Artist"))
+    assert (source.ids[0], source.labels[:2]) == ("A.wav", ("X", "y"))
+    assert source.splits == ("train", "valid", "test", "valid")
+    assert source.folds == ("F1", "f2", "F3", "f1")
+    assert source.metadata == {"Artist": ("b", "c", "c", "c")}
+
+
+def test_file_names_that_are_no_utf8_are_refused(tmp_path):
+    """Hand-worked: ü in Latin-1, in a clip's, a class's, the folder's and the manifest's name."""
+    foreign = os.fsdecode(b"\xfc")
+    cases = {
+        "clip": (("x/1.wav", f"y/{foreign}.wav"), r"1: 'y/\\udcfc\.wav'; rename"),
+        "class": (("x/1.wav", f"{foreign}/1.wav", f"{foreign}/2.wav"), r"2: '\\udcfc/[12]\.wav', '\\udcfc/[12]\.wav'"),
+        foreign: (("x/1.wav", "y/1.wav"), r"folder .*\\udcfc: .* 1: '\\udcfc'; rename"),
+    }
+    for name, (files, message) in cases.items():
+        try:
+            for file in files:
+                write(tmp_path / name / file)
+        except OSError:
+            pytest.skip("this file system takes no such names")
+        with pytest.raises(ValueError, match=f"not UTF-8, {message}" if name != foreign else message) as caught:
+            open_source(tmp_path / name)
+        str(caught.value).encode()  # can be written to a log
+    with pytest.raises(ValueError, match=r"not UTF-8, 1: '\\udcfc'; rename"):
+        open_source(manifest(tmp_path, "a.wav,x", "b.wav,y").rename(tmp_path / f"{foreign}.csv"))
+    write(tmp_path / "ignored" / "x" / f"notes.{foreign}")
+    write(tmp_path / "ignored" / "x" / "1.wav")
+    write(tmp_path / "ignored" / "y" / "1.wav")
+    source = open_source(tmp_path / "ignored")
+    assert len(source) == 2 and r"not audio (.\udcfc)" in source.notes[0]
+
+
 TWO = ("a.wav,x,1", "b.wav,y,2")
 BAD_MANIFESTS = {
     "missing column": (("a.wav,x",), "path,class", r"no column label.*path,class"),
     "semicolons": (("a.wav;x",), "path;label", r"no column path and no column label"),
     "doubled column": (("a.wav,x,x",), "path,label,label", r"doubled columns, 1: label"),
+    "doubled in another case": (("a.wav,x,x",), "path,label,Label", r"doubled columns, 1: label"),
+    "NUL": (
+        ("a.wav,x", '"b.w\0av",y', "", "c.wav,y\0"),
+        "path,label",
+        r"m[^\0]*NUL characters in 2: line 3, line 5; remove them",
+    ),
     "no rows": ((), "path,label", r"is empty.*no rows"),
     "empty label": (("a.wav,x", "b.wav,", "c.wav, "), "path,label", r"empty label of 2: b\.wav, c\.wav"),
     "duplicate": (("a.wav,x", "b.wav,y", "./a.wav,x"), "path,label", r"duplicate ids, 1: a\.wav"),
@@ -154,7 +198,7 @@ def test_bytes_that_are_no_utf8_are_refused(tmp_path):
 def test_unknown_group_lists_the_nearest(tmp_path):
     """Hand-worked: one letter too many; a column with a hole."""
     file = manifest(tmp_path, *TWO, header="path,label,artist")
-    with pytest.raises(ValueError, match=r"'artists'; nearest: artist; or group=none"):
+    with pytest.raises(UsageError, match=r"'artists'; nearest: artist; or group=none"):
         open_source(file, group="artists")
     file = manifest(tmp_path, "a.wav,x,", "b.wav,y,2", header="path,label,artist")
     with pytest.raises(ValueError, match=r"no value in group column 'artist' for 1: a\.wav"):
@@ -163,7 +207,7 @@ def test_unknown_group_lists_the_nearest(tmp_path):
 
 def test_what_is_neither_name_nor_folder_nor_manifest_is_refused(tmp_path):
     """Hand-worked: a misspelt name, nothing at all, a text file, a set not prepared yet."""
-    with pytest.raises(ValueError, match=r"'digit_small'; nearest: digits_small"):
+    with pytest.raises(UsageError, match=r"'digit_small'; nearest: digits_small"):
         open_source("digit_small")
     with pytest.raises(ValueError, match="unknown data set ''"):
         open_source("")

@@ -176,6 +176,23 @@ def test_a_given_group_that_straddles_is_refused():
         partition(published, group="speaker")
 
 
+def test_a_group_nobody_gave_that_straddles_the_datas_own_division_is_noted():
+    """Hand-worked: s1 and s2 are in two of three folds; no note where groups are given, ignored or kept together."""
+    folds, speaker = list("001122"), ["s0", "s1", "s1", "s2", "s2", "s3"]
+    found = "no group was given, yet 2 of 4 values of 'Speaker' are on both sides of it"
+    assert partition(make("ababab", folds=folds, Speaker=speaker)).note == f"the data's own 3 folds; {found}"
+    splits = ["train", "train", "valid", "valid", "test", "test"]
+    assert found in partition(make("ababab", splits=splits, Speaker=speaker)).note
+    for silent in (
+        make("ababab", folds=folds, Speaker=speaker, group="none"),
+        make("ababab", folds=folds, Speaker=["s0", "s0", "s1", "s1", "s2", "s2"]),
+        make("ababab", folds=folds, Speaker=["s0"] * 6),
+        make("ababab", folds=folds, tempo=speaker),
+    ):
+        assert partition(silent).note == "the data's own 3 folds"
+    assert "no group" not in partition(make("ababab", folds=folds, Speaker=speaker, facts_group="Speaker")).note
+
+
 BAD = {
     "protocol": (make(LABELS), dict(protocol="kfold"), r"unknown protocol 'kfold'; known: auto, cv, split"),
     "no split": (make(LABELS), dict(protocol="split"), r"toy has no split; add a column `split` or use"),
@@ -246,27 +263,30 @@ def test_inner_folds_are_the_other_outer_folds(count, inner):
     np.testing.assert_array_equal(seen, outer.folds[0].train)
 
 
-def test_inner_folds_are_made_where_there_are_no_others():
-    """Oracle: sklearn's three stratified folds of the training clips, with groups and without."""
+@pytest.mark.parametrize("options,count", [({}, 5), ({"max_folds": 3}, 3), ({"max_folds": 2}, 2)])
+def test_inner_folds_are_made_where_there_are_no_others(options, count):
+    """Oracle: sklearn's stratified folds of the training clips, with groups and without."""
     halves = ["0"] * 30 + ["1"] * 30
     for clips in (make(LABELS, folds=halves), make(LABELS, splits=SPLITS)):
         outer = partition(clips)
         fold = outer.folds[0]
         labels = clips.labels[fold.train]
-        expected = StratifiedKFold(3, shuffle=True, random_state=7).split(labels, labels)
-        made = inner_folds(fold, outer, clips.labels, seed=7)
+        expected = StratifiedKFold(count, shuffle=True, random_state=7).split(labels, labels)
+        made = inner_folds(fold, outer, clips.labels, seed=7, **options)
         for (train, valid), (_, test) in zip(made, expected, strict=True):
             np.testing.assert_array_equal(valid, fold.train[test])
             np.testing.assert_array_equal(train, np.setdiff1d(fold.train, valid))
     clips = make(LABELS, folds=halves, singer=SINGERS, group="singer")
     outer = partition(clips)
-    made = inner_folds(outer.folds[0], outer, clips.labels)
-    assert len(made) == 3
+    made = inner_folds(outer.folds[0], outer, clips.labels, **options)
+    assert len(made) == count
     for train, valid in made:
         assert not set(outer.groups[train]) & set(outer.groups[valid])
     tiny = partition(make("abab", folds=["0", "0", "1", "1"]))
     with pytest.raises(ValueError, match=r"fold '0': 2 training clips are too few for selection=nested"):
-        inner_folds(tiny.folds[0], tiny, np.array(list("abab")))
+        inner_folds(tiny.folds[0], tiny, np.array(list("abab")), **options)
+    with pytest.raises(ValueError, match="max_folds=1; give 2 or more"):
+        inner_folds(outer.folds[0], outer, clips.labels, max_folds=1)
 
 
 def test_digits_small_is_divided_by_speaker():

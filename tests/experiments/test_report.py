@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import shutil
 import unicodedata
 
 import numpy as np
@@ -202,7 +203,10 @@ def test_inputs_and_options_share_a_table(tmp_path):
 
     made = report.summarise([write(tmp_path, fill)])
     (table,) = made.tables
-    assert [table.full_label(row) for row in table.rows][:2] == ["vgg standardised", "vgg"]
+    assert [table.full_label(row) for row in table.rows][:2] == ["vgg standardised", "vgg raw"]
+    assert "mfcc" in [table.full_label(row) for row in table.rows]
+    (note,) = table.choices()
+    assert "hidden=100 (vgg standardised, vgg raw, sample raw, mfcc, frame (legacy_collapse) raw)" in note
     assert "frame (legacy_collapse)" in [table.label(row) for row in table.rows]
     assert "sample" in rows_of(table)
     assert "standardised (transductive)" in made.to_markdown() and "std (transd.)" in made.to_text()
@@ -306,12 +310,130 @@ def test_refuses_what_cannot_be_compared(tmp_path, run):
         report.summarise([run, write(tmp_path / "other", small, split_hash="another")])
 
 
+def test_refuses_other_data_under_the_same_name(tmp_path, run):
+    # By hand: the same cells with other results, so other fingerprints, in a second folder and then in one folder.
+    def other(make):
+        make.baselines()
+        ten(make, lead=-8)
+
+    folder = write(tmp_path / "other", other)
+    with pytest.raises(ValueError, match=r"tunes, vgg, n=32.*rename one data set or report them apart") as error:
+        report.summarise([run, folder])
+    assert str(run) in str(error.value) and str(folder) in str(error.value)
+
+    def twice(make):
+        make.cell("mfcc", (12, 8))
+        make.cell("mfcc", (14, 8))
+
+    with pytest.raises(ValueError, match=r"tunes, mfcc.*twice holds two different results.*empty workdir"):
+        report.summarise([write(tmp_path / "twice", twice)])
+
+
+def test_says_when_nothing_is_complete_yet(tmp_path):
+    # By hand: chance and majority alone make no table; a second data set that got no further is named beside the first.
+    def begun(make):
+        make.cell("chance", (0, 0), classifier="none")
+        make.cell("majority", (0, 0), classifier="none")
+
+    with results.RunFolder.open(tmp_path / "empty", {}) as run:
+        run.append([])
+    (tmp_path / "empty" / "records.jsonl").touch()
+    for folder in (write(tmp_path / "begun", begun), tmp_path / "empty"):
+        made = report.build_report([folder])
+        assert not made.tables and made.to_csv() == made.to_confusion_csv() == ""
+        for text in (made.to_text(), (folder / "report.md").read_text(encoding="utf-8")):
+            assert "no complete cell of a network or of mfcc yet; run again to go on" in text
+    with results.RunFolder.open(tmp_path / "begun", {"seeds": [0]}) as run:
+        small(Maker(run, dataset="beats"))
+    made = report.summarise([tmp_path / "begun"])
+    assert [table.dataset for table in made.tables] == ["beats"]
+    assert [warning.partition(":")[0] for warning in made.warnings] == ["tunes"]
+
+
+@pytest.mark.parametrize("config", [None, '{"seeds": [0', "[]"])
+def test_needs_no_configuration(tmp_path, run, config):
+    # Identity: without config.json, or with a torn one, the report is the same.
+    folder = shutil.copytree(run, tmp_path / "run")
+    (folder / "config.json").unlink()
+    if config is not None:
+        (folder / "config.json").write_text(config)
+    made = report.build_report([folder], tmp_path / "out")
+    assert made.to_markdown() == report.summarise([run]).to_markdown()
+
+
+def test_damaged_decisions_are_named(tmp_path):
+    # By hand: a torn line, JSON of another shape, a missing field and scores that are no dict are one kind of error.
+    def fill(make):
+        small(make)
+
+    write(tmp_path, fill)
+    names = {(r["architecture"], r["seed"]): r["predictions"] for r in results.read_records(tmp_path)}
+    path = tmp_path / "predictions" / names["vgg", 1]
+    whole = path.read_text(encoding="utf-8")
+    wrong = ('{"id": "c0', '{"x": 1}', "[1, 2]", "3", "null", whole.splitlines()[0].replace("null", "5"))
+    for line in (*wrong, whole.splitlines()[0].replace('"group"', '"grup"')):
+        path.write_text(whole + line + "\n", encoding="utf-8")
+        with pytest.raises(ValueError, match=rf"{path.name} is damaged: .*; delete it and run again"):
+            results.read_predictions(tmp_path, path.name)
+    made = report.summarise([tmp_path])
+    assert rows_of(made.tables[0])["vgg"].seeds == (0, 2)
+    assert len(made.warnings) == 1 and "line 41 is not a dict of id, fold, group" in made.warnings[0]
+
+
+def test_control_characters_are_written_as_escapes(tmp_path):
+    # Oracle: Unicode's own categories and line ends: no line but those of the report of harmless names.
+    def fill(make):
+        small(make)
+
+    plain = report.summarise([write(tmp_path / "plain", fill, dataset="tunes")])
+    folder = write(tmp_path / "nasty", fill, dataset="tu\nnes")
+    for path in (folder / "predictions").iterdir():
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace('"jig"', r'"j\ni\tg\u0007\u001b[2J\u2028\r\ud800"'), encoding="utf-8")
+    made = report.build_report([folder])
+    assert made.tables[0].classes[0] == "j\ni\tg\a\x1b[2J\u2028\r\ud800"  # kept as they are in the data
+    for writer in ("to_text", "to_markdown", "to_latex", "to_csv", "to_confusion_csv"):
+        text = getattr(made, writer)()
+        assert not {unicodedata.category(sign) for sign in text.replace("\n", "")} & {"Cc", "Cs", "Zl", "Zp"}
+        assert len(text.splitlines()) == len(getattr(plain, writer)().splitlines())
+    assert r"j\ni\tg\x07" in made.to_markdown() and r"j\textbackslash{}ni" in made.to_latex()
+    assert r"## tu\nnes: elm" in made.to_markdown()
+
+
+def test_terminal_is_brief_where_markdown_is_complete(tmp_path):
+    # By hand: nine rows have hyper-parameters, two of five orderings (frame_many and frame, by input) are undecided.
+    def fill(make):
+        make.baselines()
+        for kind in ("raw", "standardised"):
+            ten(make, input=kind)
+
+    made = report.summarise([write(tmp_path, fill)])
+    text, markdown = made.to_text(), made.to_markdown()
+    notes = [" ".join(part.split()) for part in re.findall(r"Most frequent choice[^.]*\.", text + markdown)]
+    assert "the best 5 rows: hidden=100 (vgg raw, vgg standardised, sample raw, sample standardised, f" in notes[0]
+    assert notes[0].count(",") == 5 and "mfcc" not in notes[0] and "rows" not in notes[1]
+    assert all(name in notes[1] for name in ("frame_many raw", "frame standardised", "mfcc")) and len(notes) == 2
+    assert [r.verdict for r in made.orderings].count("undecided") == 2 and len(made.orderings) == 5
+    assert " undecided\n" not in text and markdown.count("| undecided |") == 2
+    assert "2 of 5 are undecided; report.md lists them all." in text and "sample > frame_many" in text
+
+
+def test_text_without_a_decided_ordering(tmp_path):
+    # By hand: two networks that decide alike leave no row, only the number.
+    def fill(make):
+        make.cell("frame_many", (12, 8), n=20)
+        make.cell("frame", (12, 8), n=40)
+
+    text = report.summarise([write(tmp_path, fill)]).to_text()
+    assert "1 of 1 are undecided" in text and "verdict" not in text
+
+
 def test_files_are_complete_and_deterministic(tmp_path, run):
     # Identity: the same records give the same bytes; the first folder is the default place.
     first, second = tmp_path / "one", tmp_path / "two"
     made = report.build_report([run], first)
     report.build_report([run], second)
-    names = {"report.md", "report.csv", "report.tex", "accuracy.png", "pareto.png"}
+    names = {"report.md", "report.csv", "report.tex", "confusion.csv", "accuracy.png", "pareto.png"}
     assert {path.name for path in first.iterdir()} == names
     for name in names:
         assert (first / name).read_bytes() == (second / name).read_bytes()
@@ -351,15 +473,41 @@ def test_csv_holds_the_numbers(run):
         assert int(line["num_seeds"]) == len(row.seeds)
 
 
+def test_confusion_csv_holds_the_matrix(run):
+    # Oracle: scikit-learn's confusion matrix of the stored decisions, read back by Python's csv.
+    from sklearn.metrics import confusion_matrix
+
+    lines = list(csv.DictReader(io.StringIO(report.summarise([run]).to_confusion_csv())))
+    names = {r["predictions"] for r in results.read_records(run) if r["architecture"] == "vgg"}
+    rows = [row for name in names for row in results.read_predictions(run, name)]
+    classes = sorted(CLASSES)
+    expected = confusion_matrix([r["label"] for r in rows], [r["prediction"] for r in rows], labels=classes)
+    found = np.zeros((4, 4), int)
+    for line in lines:
+        assert (line["dataset"], line["classifier"], line["width"], line["architecture"]) == (
+            "tunes",
+            "elm",
+            "120",
+            "vgg",
+        )
+        found[classes.index(line["true"]), classes.index(line["predicted"])] += int(line["count"])
+    assert len(lines) == 16 and (found == expected).all() and found.sum() == 120
+
+
 def test_latex_is_well_formed(run):
-    # By hand: no bare special sign outside commands, environments closed, as many cells as columns.
+    # By hand: no bare special sign outside commands, environments closed, as many cells as columns; a table, its
+    # confusion (four classes beside number and name) and the orderings.
     text = report.summarise([run]).to_latex()
-    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 2
-    assert text.count(r"\toprule") == text.count(r"\bottomrule") == 2
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 3
+    assert text.count(r"\toprule") == text.count(r"\bottomrule") == 3
     assert re.search(r"frame\\_many", text) and not re.search(r"(?<!\\)[_#&%](?=\w)", text.replace("%\n", "\n"))
     first = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
     rows = [line for line in first.splitlines() if line.endswith(r"\\")]
     assert {len(re.findall(r"(?<!\\)&", line)) for line in rows} == {14} and len(rows) == 8
+    second = text[text.index("Confusion of the best, vgg") : text.index("Published orderings")]
+    rows = [line for line in second.splitlines() if line.endswith(r"\\")]
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in rows} == {5} and len(rows) == 5
+    assert r"reel\_50\%" in second and r"waltz\&co" in second
     for sign in "<>≥×–τ±":
         assert sign not in re.sub(r"\$[<>]\$|width>", "", text)
     assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")

@@ -10,16 +10,18 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
+from flax import linen as nn
 from sklearn.svm import SVC
 
 from mirjax import features, metrics, results
 from mirjax.config import UsageError
 from mirjax.data import audio, dataset, splits
 from mirjax.experiments.screening import Screening
-from mirjax.models import frontends, taggers, zoo
+from mirjax.models import frontends, layers, taggers, zoo
 from mirjax.results import RECORD_FIELDS, ConfigMismatch, read_predictions, read_records
 from mirjax.signal import representations
 
@@ -210,7 +212,8 @@ def test_standardised_train_sees_training_clips_only(screening, sounds, tmp_path
 
     study = dataclasses.replace(screening, input="standardised_train")
     work = cells.Run(study, [dataset.open_source(str(sounds))], False)
-    clips, partition = work.load()[0]
+    (clips,) = work.load()
+    partition = work.divide(clips)
     network = study.networks()[0]
     log_mel = representations.LogMel()
     for fold in partition.folds:
@@ -262,6 +265,90 @@ def test_changed_data_under_the_same_name_is_refused(screening, tmp_path):
     assert (tmp_path / "run" / "records.jsonl").read_bytes() == before
 
 
+def test_changed_data_or_code_without_a_workdir_go_to_a_folder_beside(screening, tmp_path, monkeypatch):
+    """Oracle: CONTRACT: any other change, without `workdir`: a new folder; the old one keeps its bytes."""
+    monkeypatch.chdir(tmp_path)
+    folder = make_sounds(tmp_path / "moving")
+    study = dataclasses.replace(
+        screening, data=str(folder), architectures="temporal", n="4", seeds=1, classifiers="elm"
+    )
+    first = study.execute(progress=False)[1]
+    before = (first / "records.jsonl").read_bytes()
+    assert study.execute(progress=False)[1] == first
+    soundfile.write(folder / "steady0.wav", np.ones(12_000, np.float32) / 4, 12_000)
+    second = study.execute(progress=False)[1]
+    assert second != first
+    assert study.execute(progress=False)[1] == second
+    assert dataclasses.replace(study, n="8").default_workdir() != study.default_workdir()
+    assert (first / "records.jsonl").read_bytes() == before
+
+
+def test_architectures_of_free_width_extend_in_place(screening, tmp_path):
+    """Oracle: CONTRACT: more architectures extend a run; another n of a known one does not."""
+    folder = tmp_path / "run"
+    small = dataclasses.replace(screening, architectures="temporal", n="temporal:4", seeds=1, classifiers="elm")
+    small.run(folder, progress=False)
+    more = dataclasses.replace(small, architectures="temporal,7x96", n="temporal:4,7x96:6")
+    assert len(more.run(folder, progress=False)) > len(read_records(folder)) / 2
+    with pytest.raises(ConfigMismatch, match=r"n\.temporal"):
+        dataclasses.replace(small, n="temporal:8").run(folder, progress=False)
+
+
+class Scaled(nn.Module):
+    """A front-end whose code changes between two runs."""
+
+    feature_layers = ("out",)
+    power = 1.0
+
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        kernel, bias = layers.Weights((96, 4), name="conv")()
+        x = jnp.abs(x @ kernel + bias.reshape(1, 1, -1)) ** self.power
+        layers.expose(self, "out", x)
+        return x
+
+
+def test_edited_code_gets_no_old_features_and_no_old_records(screening, tmp_path, monkeypatch):
+    """Oracle: the powers themselves; fields and names of the class stay the same, only its code changes."""
+    module = taggers.Network(representations.LogMel(), Scaled())
+    study = dataclasses.replace(screening, architectures=(module,), n=None, seeds=1, classifiers="elm")
+    first = study.features(progress=False)["features"]
+    study.run(tmp_path / "run", progress=False)
+    before = (tmp_path / "run" / "records.jsonl").read_bytes()
+    monkeypatch.setattr(Scaled, "power", 2.0)
+    features._trace.cache_clear()
+    features._compiled.cache_clear()
+    assert np.abs(study.features(progress=False)["features"] / first).min() > 2
+    with pytest.raises(ConfigMismatch, match="made by other code"):
+        study.run(tmp_path / "run", progress=False)
+    assert (tmp_path / "run" / "records.jsonl").read_bytes() == before
+
+
+def test_programs_are_told_apart_and_the_same_in_every_process():
+    """Oracle: a second process; fields, lengths and precision that change what is computed."""
+    code = (
+        "from mirjax import features\nfrom mirjax.models import zoo\nprint(features.program(zoo.build('vgg', 4), 9000))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    vgg = zoo.build("vgg", 4)
+    assert done.stdout.strip() == features.program(vgg, 9000)
+    others = [features.program(vgg, 9001), features.program(zoo.build("vgg", 5), 9000)]
+    assert len({features.program(vgg, 9000), *others}) == 3
+
+
+def test_divisions_that_cannot_work_are_refused_before_any_work(screening, tmp_path):
+    """Oracle: data set and fold named, nothing written."""
+    folder = make_sounds(tmp_path / "lopsided")
+    rows = (folder / "manifest.csv").read_text().splitlines()
+    rows = [rows[0]] + [f"{row.rsplit(',', 1)[0]},{0 if 'steady' in row else 1}" for row in rows[1:]]
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+    with pytest.raises(ValueError, match="lopsided"):
+        dataclasses.replace(screening, data=str(folder)).run(tmp_path / "run", progress=False)
+    with pytest.raises(UsageError, match="selection=validation"):
+        dataclasses.replace(screening, selection="validation").run(tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_bad_file_changes_nothing_else(screening, sounds, finished, tmp_path):
     """Oracle: the features of the good clips in the run without the bad files."""
     folder = make_sounds(tmp_path / "sounds")
@@ -308,11 +395,11 @@ def test_two_data_sets_and_features(screening, sounds, tmp_path):
 
 
 def test_dry_run_computes_nothing(screening, tmp_path):
-    """Oracle: hand-counted cells; no folder appears."""
+    """Oracle: hand-counted cells (8 of networks, 3 of mfcc, majority, chance); no folder appears."""
     study = dataclasses.replace(screening, dry_run=True)
     assert study.run(tmp_path / "run") == []
     assert not (tmp_path / "run").exists()
-    assert study.forecast().startswith("8 cells: 1 data sets (24 clips) × 2 networks")
+    assert study.forecast().startswith("13 cells: 1 data sets (24 clips) × 2 networks")
 
 
 def test_unknown_data_is_a_usage_error(screening, tmp_path):
@@ -327,12 +414,6 @@ def test_clips_too_short_for_a_network(screening, tmp_path):
     with pytest.raises(UsageError, match=r"7x96 cannot take clips of 0.1 s: .* at least 7 frames and got 5"):
         dataclasses.replace(screening, seconds=0.1).run(tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
-
-
-def test_validation_selection_needs_a_split(screening, tmp_path):
-    """Oracle: the error the docstring promises, before any work."""
-    with pytest.raises(UsageError, match="selection=validation"):
-        dataclasses.replace(screening, selection="validation").run(tmp_path / "run", progress=False)
 
 
 def test_disk_full_while_caching_features(screening, finished, tmp_path, monkeypatch):

@@ -73,9 +73,10 @@ def index(folder: Path) -> tuple[Row, ...]:
 
 def _manifest_rows(folder: Path) -> tuple[list[Row], list[str]]:
     source, rows, bad = open_source(folder), [], []
+    columns = {column.lower(): values for column, values in source.metadata.items()}
     for i, id in enumerate(source.ids):
         match = NAME.fullmatch(Path(id).stem)
-        speaker, take = (source.metadata.get(column, (None,) * len(source))[i] for column in ("speaker", "take"))
+        speaker, take = (columns.get(column, (None,) * len(source))[i] for column in ("speaker", "take"))
         if not match and (not speaker or not (take or "").isdecimal()):
             bad.append(id)
             continue
@@ -147,8 +148,9 @@ def _builder_class() -> type:
         def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
             rows = index(Path(dl_manager.manual_dir))
             parts = sorted({row.split for row in rows})
+            # TFDS names every part, and keeps the name `all` for itself; the column `split` is what is read again.
             return {
-                part or "all": self._generate_examples([row for row in rows if row.split == part]) for part in parts
+                part or "clips": self._generate_examples([row for row in rows if row.split == part]) for part in parts
             }
 
         def _generate_examples(self, rows: Sequence[Row]) -> Iterator[tuple[str, dict]]:
