@@ -134,8 +134,7 @@ def test_the_batch_norm_study_and_its_report(tmp_path):
     assert (run / "report.md").read_bytes() == before
     other = tmp_path / "other"
     other.mkdir()
-    (other / "records.jsonl").write_text("")
-    (other / "config.json").write_text("{}")
+    (other / "records.jsonl").write_text('{"options": {}, "fingerprint": "0"}\n')
     assert launch("report", run, other).returncode == 2
 
 
