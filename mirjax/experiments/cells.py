@@ -142,15 +142,15 @@ class Run:
                 "num_clips": len(clips),
             }
             plans.append([(cell, self.fingerprints(cell, clips, partition)) for cell in self.cells(clips)])
-        config_ = settings | {"datasets": datasets}
+        complete = settings | {"datasets": datasets}
         try:
-            results.check_config(workdir, config_)
+            results.check_config(workdir, complete)
             self.check_records(workdir, loaded, plans)
         except results.ConfigMismatch:
             if not or_beside:
                 raise
-            workdir = workdir.with_name(f"{workdir.name}-{config.digest([config_, plans[0][-1][1]])}")
-        with results.RunFolder.open(workdir, config_) as folder, _logging_to(workdir):
+            workdir = workdir.with_name(f"{workdir.name}-{config.digest([complete, plans[0][-1][1]])}")
+        with results.RunFolder.open(workdir, complete) as folder, _logging_to(workdir):
             for clips, partition in loaded:
                 for note in (f"{len(clips)} clips, {partition.note}", *clips.notes):
                     _log.info("%s: %s", clips.name, note.removeprefix(f"{clips.name}: "))
