@@ -149,7 +149,8 @@ class Run:
         except results.ConfigMismatch:
             if not or_beside:
                 raise
-            workdir = workdir.with_name(f"{workdir.name}-{config.digest([complete, plans[0][-1][1]])}")
+            told_apart_by = [datasets, self.numerics, self.networks[0].program]
+            workdir = workdir.with_name(f"{workdir.name}-{config.digest(told_apart_by)}")
         with results.RunFolder.open(workdir, complete) as folder, _logging_to(workdir):
             for clips, partition in loaded:
                 for note in (f"{len(clips)} clips, {partition.note}", *clips.notes):

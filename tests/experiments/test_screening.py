@@ -279,6 +279,7 @@ def test_changed_data_or_code_without_a_workdir_go_to_a_folder_beside(screening,
     second = study.execute(progress=False)[1]
     assert second != first
     assert study.execute(progress=False)[1] == second
+    assert dataclasses.replace(study, seeds=2).execute(progress=False)[1] == second
     assert dataclasses.replace(study, n="8").default_workdir() != study.default_workdir()
     assert (first / "records.jsonl").read_bytes() == before
 
