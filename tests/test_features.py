@@ -140,7 +140,7 @@ def test_devices_agree(name):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads the peak memory from /proc")
-@pytest.mark.parametrize(("name", "n"), [("7x86", 3585), ("timbral", 256), ("sample", 512)])
+@pytest.mark.parametrize(("name", "n"), [("7x86", 3585), ("timbral", 256), ("sample", 512), ("frame_many", 448)])
 def test_memory_is_bounded_at_3500_features(name, n):
     """Oracle: PERFORMANCE §9: at most 200 MB above input and weights, whatever the width (peak of the process)."""
     assert in_child(name, n, 1, 1)["megabytes"] <= 200

@@ -10,6 +10,7 @@ Names: `VGG`, `Vertical`, `Timbral`, `Temporal`, `Parallel`, `SampleLevel`, `Fra
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 
 from mirjax.models import layers
 
@@ -204,9 +205,15 @@ class FrameLevel(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Waveform f32[B, N] → map f32[B, T', n · lengths], T' about N / 32."""
         _require(x.shape[1], 736, "a frame-level network", "samples")
-        maps = []
-        for name, length in zip(self.feature_layers, self.lengths, strict=True):
+        joined = None
+        for i, (name, length) in enumerate(zip(self.feature_layers, self.lengths, strict=True)):
             kernel, bias = layers.Weights((length, 1, self.n), name=f"conv_{name}")()
-            maps.append(layers.strided_conv(x, kernel, bias, stride=self.stride, same=self.same))
-            layers.expose(self, name, maps[-1])
-        return maps[0] if len(maps) == 1 else jnp.concatenate(maps, axis=-1)
+            map_ = layers.strided_conv(x, kernel, bias, stride=self.stride, same=self.same)
+            layers.expose(self, name, map_)
+            if len(self.lengths) == 1:
+                return map_
+            if joined is None:
+                joined = jnp.zeros((*map_.shape[:2], len(self.lengths) * self.n), map_.dtype)
+            # In place, where a concatenation would hold all maps twice.
+            joined = lax.dynamic_update_slice_in_dim(joined, map_, i * self.n, axis=2)
+        return joined
