@@ -85,7 +85,8 @@ def parse(text: str, kind, key: str):
     """
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        if type(None) in inner and text.lower() in ("none", ""):
+        # Where text is expected "none" is a word like any other (group=none), and only nothing is None.
+        if type(None) in inner and (text == "" or (text.lower() == "none" and str not in inner)):
             return None
         errors = []
         for choice in (choice for choice in inner if choice is not type(None)):

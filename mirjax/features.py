@@ -75,8 +75,8 @@ def _trace(model, num_samples):
 def program(model, num_samples: int = 350_000) -> str:
     """Fingerprint of what a model computes, from the waveform to its averages, drawing its weights included.
 
-    It changes with the code of the model's parts, their constants and fields, with the number of samples and with the
-    precision; two models share it only if they compute the same.
+    It changes with the code of the model's parts, their constants and fields, and with the number of samples; what
+    JAX's settings add is in `numerics`.
     """
     return _trace(model, num_samples)[3]
 

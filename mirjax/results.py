@@ -320,10 +320,11 @@ class RunFolder:
         """
         names = {None, *(file.name for file in (self.path / "predictions").iterdir())}
         drop = {record["fingerprint"] for record in self.records if record["predictions"] not in names}
+        done = self.done
         for fingerprints in cells.values():
             fingerprints = set(fingerprints)
-            if not fingerprints <= self.done - drop:
-                drop |= fingerprints & self.done
+            if not fingerprints <= done - drop:
+                drop |= fingerprints & done
         records = [record for record in self.records if record["fingerprint"] not in drop]
         removed = len(self.records) - len(records)
         if removed:

@@ -24,7 +24,9 @@ def test_overrides_by_hand():
     """Oracle: CONTRACT: overrides are fields, lists separate with commas."""
     changed = config.override(Sample(), ["count=4", "rate=2", "name=x,y", "flag=true", "items=a, b", "seeds=0,2"])
     assert changed == Sample(4, 2.0, "x,y", True, ("a", "b"), (0, 2))
-    assert config.override(Sample(), ["seeds=5", "name=none"]) == Sample(seeds=5)
+    assert config.override(Sample(), ["seeds=5", "name="]) == Sample(seeds=5)
+    assert config.override(Screening(), ["group=none"]).group == "none"
+    assert config.override(Screening(seconds=3.0), ["seconds=none"]).seconds is None
 
 
 @pytest.mark.parametrize(

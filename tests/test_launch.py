@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 ROOT = Path(__file__).parents[1]
 
@@ -148,6 +149,29 @@ def test_dry_run_and_failures(tmp_path):
     failed = launch("run", "screen_quickstart", f"data={tmp_path / 'empty'}", f"workdir={tmp_path / 'run'}")
     assert failed.returncode == 1
     assert "Traceback" not in failed.stderr
+
+
+def test_a_random_split_of_grouped_data_must_be_asked_for_by_name(tmp_path):
+    """Oracle: CONTRACT and issue: refused with both remedies named; each remedy then works."""
+    rng = np.random.default_rng(0)
+    rows = ["path,label,speaker"]
+    for i in range(20):
+        soundfile.write(tmp_path / f"{i}.wav", 0.1 * rng.normal(size=6_000), 12_000)
+        rows.append(f"{i}.wav,{'ab'[i % 2]},s{i // 2 % 10}")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n")
+    command = ["run", "screen_quickstart", f"data={tmp_path}", "architectures=temporal", "n=4", "seeds=1"]
+    command += ["classifiers=knn", "input=raw", "seconds=0.5", f"cache={tmp_path / 'cache'}"]
+    refused = launch(*command, f"workdir={tmp_path / 'refused'}")
+    assert refused.returncode != 0
+    for word in ("speaker", "group=speaker", "group=none"):
+        assert word in refused.stderr
+    assert not (tmp_path / "refused").exists()
+    for group in ("none", "speaker"):
+        done = launch(*command, f"group={group}", f"workdir={tmp_path / group}")
+        assert done.returncode == 0, done.stderr
+        rows = (tmp_path / group / "predictions").glob("*temporal*")
+        groups = {json.loads(line)["group"] for path in rows for line in path.read_text().splitlines()}
+        assert len(groups) == {"none": 20, "speaker": 10}[group]
 
 
 def test_prepare_without_a_folder(tmp_path):

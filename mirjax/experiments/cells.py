@@ -165,11 +165,12 @@ class Run:
         """Compute the cells that the folder lacks and append each as soon as it is known."""
         from tqdm import tqdm
 
-        missing = sum(not folder.done.issuperset(prints) for plan in plans for _, prints in plan)
+        done = folder.done
+        missing = sum(not done.issuperset(prints) for plan in plans for _, prints in plan)
         _log.info("%d of %d cells to compute", missing, sum(map(len, plans)))
         with tqdm(total=missing, desc=self.screening.name, unit="cell", disable=not self.progress) as bar:
             for (clips, partition), plan in zip(loaded, plans, strict=True):
-                todo = [(cell, prints) for cell, prints in plan if not folder.done.issuperset(prints)]
+                todo = [(cell, prints) for cell, prints in plan if not done.issuperset(prints)]
                 for cell, rows, predictions in self.compute(clips, partition, todo, bar):
                     name = predictions and f"{_file_name(clips.name, cell)}-{rows[0]['fingerprint'][:6]}.jsonl"
                     folder.append(rows, predictions or (), name)
@@ -217,7 +218,8 @@ class Run:
             try:
                 features.num_features(network.module, self.screening.num_samples)
             except ValueError as error:
-                raise UsageError(f"{network.name} cannot take clips of {self.screening.seconds} s: {error}") from None
+                seconds = self.screening.num_samples / SAMPLE_RATE
+                raise UsageError(f"{network.name} cannot take clips of {seconds:g} s: {error}") from None
 
     # ── the plan ──────────────────────────────────────────────────────────────────────────────────
 
