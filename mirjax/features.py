@@ -26,7 +26,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from mirjax.models import layers
-from mirjax.signal import mel
+from mirjax.signal import cepstral
 
 # MFCC clips keep their own lengths; rounding those up to few sizes keeps compilations few, and padding is invisible.
 _MFCC_GRID = 4
@@ -265,7 +265,7 @@ def moments(sums) -> tuple[float, float]:
 
 @functools.lru_cache
 def _compiled_mfcc(sample_rate):
-    return jax.jit(lambda audio, length: mel.mfcc_statistics(audio, sample_rate=sample_rate, length=length))
+    return jax.jit(lambda audio, length: cepstral.mfcc_statistics(audio, sample_rate=sample_rate, length=length))
 
 
 def mfcc_features(audio, *, sample_rate: int) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""Mel spectrograms, decibels and cepstra.
+"""Mel spectrograms and the way back.
 
-Arrays: power spectra `[..., T, n_fft // 2 + 1]` → mel `[..., T, n_mels]` → MFCC `[..., T, num_coefficients]`.
-Source: Slaney's Auditory Toolbox scale (1998) as librosa has it (linear below 1 kHz, triangles of unit area); the MFCC
-baseline of Pons & Serra (2019, section 4.4).
-Names: `mel_filters`, `mel_spectrogram`, `power_to_db`, `mfcc`, `mfcc_statistics`.
+Arrays: audio `[..., N]` → mel `[..., T, n_mels]` → spectrum `[..., T, 1 + n_fft // 2]` → audio.
+Source: librosa's conventions and defaults; the inverse is a non-negative least-squares fit by accelerated projected
+gradients (Beck & Teboulle 2009) with one step size for each bin.
+Names: `mel_spectrogram`, `mel_of_frames`, `mel_to_spectrogram`, `mel_to_audio`; `power_to_db` is `compression`'s.
 """
 
 import functools
@@ -13,175 +13,235 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from mirjax.signal import stft
+from mirjax.signal import checks, stft
+from mirjax.signal.compression import power_to_db as power_to_db
+from mirjax.signal.filters import apply_filters, mel_filters
 
 _HIGHEST = lax.Precision.HIGHEST
+_BLOCK_ROWS = 512  # frames inverted at once: 2 MB an array at n_fft 2048
 
 
-def hz_to_mel(frequency):
-    """Slaney's mel scale: 3 mel per 200 Hz up to 1 kHz, then 27 steps per factor 6.4."""
-    frequency = np.asarray(frequency, np.float64)
-    above = np.maximum(frequency, 1000.0)
-    return np.where(frequency < 1000, 3 * frequency / 200, 15 + 27 * np.log(above / 1000) / np.log(6.4))
-
-
-def mel_to_hz(mel):
-    """Inverse of `hz_to_mel`."""
-    mel = np.asarray(mel, np.float64)
-    return np.where(mel < 15, 200 * mel / 3, 1000 * np.exp(np.log(6.4) * (mel - 15) / 27))
-
-
-@functools.lru_cache
-def mel_filters(
-    *, sample_rate: float, n_fft: int, n_mels: int, fmin: float = 0.0, fmax: float | None = None
-) -> np.ndarray:
-    """Triangular mel filters of unit area (Slaney), float64[n_mels, n_fft // 2 + 1].
+def mel_of_frames(frames: jax.Array, *, window: jax.Array, filters: np.ndarray, power: float = 2.0) -> jax.Array:
+    """Mel bands of frames of samples: f32[..., n_fft] → f32[..., n_mels].
 
     Args:
-      sample_rate: hertz.
-      n_fft: transform length in samples.
-      n_mels: number of bands.
-      fmin: lower edge of the first band, hertz.
-      fmax: upper edge of the last band, hertz; half the sample rate when None.
-
-    Raises:
-      ValueError: if the edges are out of order or a band covers no bin.
+      frames: f32[..., n_fft].
+      window: f[n_fft], padded with zeros to n_fft.
+      filters: numpy f64[n_mels, 1 + n_fft // 2].
+      power: exponent of the magnitude, 1 or 2.
     """
-    fmax = sample_rate / 2 if fmax is None else fmax
-    if not 0 <= fmin < fmax <= sample_rate / 2:
-        raise ValueError(f"need 0 <= fmin < fmax <= {sample_rate / 2} Hz, got fmin={fmin}, fmax={fmax}")
-    bins = np.arange(n_fft // 2 + 1) * (sample_rate / n_fft)
-    edges = mel_to_hz(np.linspace(hz_to_mel(fmin), hz_to_mel(fmax), n_mels + 2))
-    lower, centre, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    rise, fall = (bins - lower) / (centre - lower), (upper - bins) / (upper - centre)
-    filters = np.maximum(0, np.minimum(rise, fall)) * (2 / (upper - lower))
-    empty = int((filters.max(axis=1) == 0).sum())
-    if empty:
-        raise ValueError(
-            f"n_mels={n_mels} leaves {empty} empty bands at n_fft={n_fft}, {sample_rate:g} Hz; "
-            "lower n_mels or raise n_fft"
-        )
-    filters.setflags(write=False)
-    return filters
+    window = jnp.asarray(window, frames.dtype).reshape(*[1] * (frames.ndim - 1), -1)
+    energy = stft.power(jnp.fft.rfft(frames * window))
+    return apply_filters(stft.to_power(energy, power), filters)
 
 
-def apply_filters(power: jax.Array, filters: np.ndarray, *, num_blocks: int = 4) -> jax.Array:
-    """Project power spectra on a banded filter bank: f32[..., F] → f32[..., n_mels].
-
-    The bank is cut into blocks of rows and each is multiplied only with the bins it touches, which halves the work
-    of the dense product.
-    """
-    parts = []
-    for rows in np.array_split(filters, min(num_blocks, len(filters))):
-        touched = np.flatnonzero(rows.any(axis=0))
-        low, high = int(touched[0]), int(touched[-1]) + 1
-        block = jnp.asarray(rows[:, low:high].T, power.dtype)
-        parts.append(jnp.matmul(power[..., low:high], block, precision=_HIGHEST))
-    return jnp.concatenate(parts, axis=-1)
+@functools.partial(jax.jit, static_argnames=("power", "hop_length", "center", "pad_mode", "bank"))
+def _mel_spectrogram(audio, window, *, power, hop_length, center, pad_mode, bank):
+    return stft.map_frames(
+        audio,
+        functools.partial(mel_of_frames, window=window, filters=mel_filters(**dict(bank)), power=power),
+        frame_length=len(window),
+        hop_length=hop_length,
+        center=center,
+        pad_mode=pad_mode,
+    )
 
 
 def mel_spectrogram(
     audio: jax.Array,
     *,
     sample_rate: float,
-    n_fft: int,
-    hop_length: int,
-    n_mels: int,
+    n_fft: int = 2048,
+    hop_length: int | None = None,
+    win_length: int | None = None,
+    window="hann",
+    center: bool = True,
+    pad_mode: str = "constant",
+    power: float = 2.0,
+    n_mels: int = 128,
     fmin: float = 0.0,
     fmax: float | None = None,
+    scale: str = "slaney",
+    norm="slaney",
+    weighting: str = "hertz",
+    allow_empty: bool = False,
 ) -> jax.Array:
-    """Power mel spectrogram: audio f32[..., N] → f32[..., T, n_mels], T = 1 + N // hop_length.
-
-    Args and errors: as `mel_filters` and `stft.map_frames`.
-    """
-    filters = mel_filters(sample_rate=sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax)
-    return stft.map_frames(
-        audio,
-        lambda frames: apply_filters(stft.power_spectrum(frames), filters),
-        n_fft=n_fft,
-        hop_length=hop_length,
-    )
-
-
-def power_to_db(power: jax.Array, *, amin: float = 1e-10, top_db: float | None = 80.0) -> jax.Array:
-    """Decibels 10·log10(max(amin, power)), clipped `top_db` below each clip's maximum (over the last two axes)."""
-    db = 10 * jnp.log10(jnp.maximum(power, amin))
-    return db if top_db is None else jnp.maximum(db, db.max(axis=(-2, -1), keepdims=True) - top_db)
-
-
-def dct_matrix(num_coefficients: int, num_bands: int) -> np.ndarray:
-    """Orthonormal DCT-II, float64[num_coefficients, num_bands]."""
-    k, n = np.arange(num_coefficients)[:, None], np.arange(num_bands)
-    basis = np.sqrt(2 / num_bands) * np.cos(np.pi * k * (2 * n + 1) / (2 * num_bands))
-    basis[0] /= np.sqrt(2)
-    return basis
-
-
-def mfcc(
-    audio: jax.Array,
-    *,
-    sample_rate: float,
-    num_coefficients: int = 20,
-    n_fft: int = 2048,
-    hop_length: int = 512,
-    n_mels: int = 128,
-    length: jax.Array | None = None,
-) -> jax.Array:
-    """Mel-frequency cepstral coefficients with librosa's defaults.
+    """Mel spectrogram: mel filters times |STFT|^power, f32[..., N] → f32[..., T, n_mels].
 
     Args:
       audio: f32[..., N].
       sample_rate: hertz.
-      num_coefficients: cepstral coefficients kept.
-      n_fft: frame length in samples.
-      hop_length: hop in samples.
-      n_mels: mel bands.
-      length: int[...] real samples when the audio is padded with zeros at the end; the 80 dB floor then hangs from the
-        maximum over the frames of the real clip. None: all samples are real.
+      n_fft, hop_length, win_length, window, center, pad_mode: as in `stft.stft`; the hop is win_length // 4 when None.
+      power: 2 for energies, 1 for magnitudes.
+      n_mels, fmin, fmax, scale, norm, weighting, allow_empty: as in `filters.mel_filters`.
 
     Returns:
-      f32[..., T, num_coefficients].
+      f32[..., T, n_mels].
+
+    Raises:
+      ValueError: as `stft.stft` and `filters.mel_filters`.
     """
-    mel = mel_spectrogram(audio, sample_rate=sample_rate, n_fft=n_fft, hop_length=hop_length, n_mels=n_mels)
-    db = power_to_db(mel, top_db=None)
-    frames = jnp.arange(db.shape[-2])
-    last = frames[-1] if length is None else jnp.asarray(length)[..., None] // hop_length
-    real = (frames <= last)[..., None]
-    db = jnp.maximum(db, jnp.max(db, axis=(-2, -1), keepdims=True, where=real, initial=-jnp.inf) - 80)
-    return jnp.matmul(db, jnp.asarray(dct_matrix(num_coefficients, n_mels).T, db.dtype), precision=_HIGHEST)
+    checks.positive(power=power)
+    audio = checks.as_audio(audio)
+    bank = {
+        "sample_rate": sample_rate,
+        "n_fft": n_fft,
+        "n_mels": n_mels,
+        "fmin": fmin,
+        "fmax": fmax,
+        "scale": scale,
+        "norm": norm,
+        "weighting": weighting,
+        "allow_empty": allow_empty,
+    }
+    hop_length, window = stft.windowed(n_fft, hop_length, win_length, window)
+    mel_filters(**bank)  # its errors, before anything is compiled
+    return _mel_spectrogram(
+        audio,
+        jnp.asarray(window, audio.dtype),
+        power=float(power),
+        hop_length=hop_length,
+        center=center,
+        pad_mode=pad_mode,
+        bank=tuple(bank.items()),
+    )
 
 
-def mfcc_statistics(
-    audio: jax.Array, *, sample_rate: float, length: jax.Array | None = None, hop_length: int = 512
+def _fit(target, basis, num_iterations):
+    """x ≥ 0 that lessens |A x − y|² / 2 for every row y of [R, M], from the clipped pseudo-inverse: [R, F].
+
+    FISTA in the metric of D = diag(A'A 1), which majorises A'A as A is not negative: the step of bin k is 1 / D[k].
+    """
+    curvature = basis.T @ basis.sum(axis=1)
+    step = np.divide(1, curvature, out=np.zeros_like(curvature), where=curvature > 0)
+    forward, back = jnp.asarray(basis.T, target.dtype), jnp.asarray(basis * step, target.dtype)
+    inverse = jnp.asarray(np.linalg.pinv(basis).T, target.dtype)
+    start = jnp.maximum(jnp.matmul(target, inverse, precision=_HIGHEST), 0)
+
+    # Nesterov's weights, the same for all: w = (t − 1) / t⁺ with t⁺ = (1 + √(1 + 4t²)) / 2.
+    t, weights = 1.0, []
+    for _ in range(num_iterations):
+        following = (1 + np.sqrt(1 + 4 * t**2)) / 2
+        weights.append((t - 1) / following)
+        t = following
+
+    def iterate(carry, weight):
+        x, ahead = carry
+        residual = jnp.matmul(ahead, forward, precision=_HIGHEST) - target
+        nearer = jnp.maximum(ahead - jnp.matmul(residual, back, precision=_HIGHEST), 0)
+        return (nearer, nearer + weight * (nearer - x)), None
+
+    (x, _), _ = lax.scan(iterate, (start, start), jnp.asarray(weights, target.dtype))
+    return x
+
+
+@functools.partial(jax.jit, static_argnames=("power", "bank", "num_iterations"))
+def _mel_to_spectrogram(mel, *, power, bank, num_iterations):
+    basis = mel_filters(**dict(bank))
+    rows = mel.reshape(-1, mel.shape[-1])
+    blocks = -(-len(rows) // _BLOCK_ROWS)
+    size = -(-len(rows) // blocks)
+    padded = jnp.pad(rows, ((0, blocks * size - len(rows)), (0, 0))).reshape(blocks, size, -1)
+    energy = lax.map(lambda block: _fit(block, basis, num_iterations), padded)
+    energy = energy.reshape(blocks * size, -1)[: len(rows)].reshape(*mel.shape[:-1], -1)
+    silent = energy == 0
+    root = jnp.where(silent, 1, energy) ** (1 / power)
+    return jnp.where(silent, 0, root)
+
+
+def mel_to_spectrogram(
+    mel: jax.Array,
+    *,
+    sample_rate: float,
+    n_fft: int = 2048,
+    power: float = 2.0,
+    fmin: float = 0.0,
+    fmax: float | None = None,
+    scale: str = "slaney",
+    norm="slaney",
+    weighting: str = "hertz",
+    allow_empty: bool = False,
+    num_iterations: int = 200,
 ) -> jax.Array:
-    """The MFCC baseline: 120 numbers a clip.
+    """Magnitudes |X| ≥ 0 whose mel spectrogram is nearest to `mel` in the least squares.
 
-    Mean, then population standard deviation over time, of the 20 coefficients, of their first differences and of
-    their second differences.
+    There are more bins than bands, so many spectra fit equally well; this one lies near the clipped pseudo-inverse.
 
     Args:
-      audio: f32[..., N], padded with zeros at the end; at least 2048 samples.
+      mel: f32[..., T, n_mels], not negative.
       sample_rate: hertz.
-      length: int[...] real samples of each clip (at least 2048); None when all are real.
-      hop_length: hop in samples.
+      n_fft: transform length of the result.
+      power: exponent with which `mel` was made.
+      fmin, fmax, scale, norm, weighting, allow_empty: as in `filters.mel_filters`.
+      num_iterations: of the fit, fixed.
 
     Returns:
-      f32[..., 120].
+      f32[..., T, 1 + n_fft // 2].
 
-    Reference: Pons & Serra (2019), section 4.4; plain differences as in the released code, not regression deltas.
+    Raises:
+      ValueError: as `filters.mel_filters`; for integer, non-finite or empty input.
+
+    Reference: Beck & Teboulle (2009), section 4.
     """
-    if audio.shape[-1] < 2048:
-        raise ValueError(f"audio of {audio.shape[-1]} samples is shorter than one frame; pad it to 2048 samples")
-    coefficients = mfcc(audio, sample_rate=sample_rate, length=length, hop_length=hop_length)
-    num_samples = audio.shape[-1] if length is None else length
-    num_real = 1 + jnp.asarray(num_samples)[..., None] // hop_length
-    statistics = []
-    for order in range(3):
-        values = jnp.diff(coefficients, n=order, axis=-2)
-        real = (jnp.arange(values.shape[-2]) < num_real - order)[..., None]
-        # A clip of two frames has no second difference: its mean and deviation are 0.
-        count = jnp.maximum(num_real - order, 1).astype(values.dtype)
-        mean = jnp.sum(values, axis=-2, where=real) / count
-        squares = jnp.sum((values - mean[..., None, :]) ** 2, axis=-2, where=real)
-        statistics += [mean, jnp.sqrt(squares / count)]
-    return jnp.concatenate(statistics, axis=-1)
+    mel = checks.as_array(mel, "mel", min_ndim=2)
+    checks.positive(power=power)
+    checks.integer(num_iterations=num_iterations)
+    bank = {
+        "sample_rate": sample_rate,
+        "n_fft": n_fft,
+        "n_mels": mel.shape[-1],
+        "fmin": fmin,
+        "fmax": fmax,
+        "scale": scale,
+        "norm": norm,
+        "weighting": weighting,
+        "allow_empty": allow_empty,
+    }
+    mel_filters(**bank)
+    return _mel_to_spectrogram(mel, power=float(power), bank=tuple(bank.items()), num_iterations=num_iterations)
+
+
+def mel_to_audio(
+    mel: jax.Array,
+    *,
+    sample_rate: float,
+    n_fft: int = 2048,
+    hop_length: int | None = None,
+    win_length: int | None = None,
+    window="hann",
+    center: bool = True,
+    pad_mode: str = "constant",
+    power: float = 2.0,
+    num_iterations: int = 32,
+    length: int | None = None,
+    key: jax.Array | None = None,
+    **bank,
+) -> jax.Array:
+    """Audio of a mel spectrogram, by `mel_to_spectrogram` and `stft.griffin_lim`.
+
+    Args:
+      mel: f32[..., T, n_mels], not negative.
+      sample_rate: hertz.
+      n_fft, hop_length, win_length, window, center, pad_mode: of the transform.
+      power: exponent with which `mel` was made.
+      num_iterations: of Griffin and Lim.
+      length: samples to return; all that the frames cover when None.
+      key: PRNG key of the initial phases; all 0 when None.
+      **bank: fmin, fmax, scale, norm, weighting, allow_empty of `filters.mel_filters`.
+
+    Returns:
+      f32[..., length].
+    """
+    magnitude = mel_to_spectrogram(mel, sample_rate=sample_rate, n_fft=n_fft, power=power, **bank)
+    return stft.griffin_lim(
+        magnitude,
+        key=key,
+        num_iterations=num_iterations,
+        n_fft=n_fft,
+        hop_length=hop_length,
+        win_length=win_length,
+        window=window,
+        center=center,
+        pad_mode=pad_mode,
+        length=length,
+    )
