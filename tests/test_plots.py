@@ -160,3 +160,27 @@ def test_leaves_pyplot_alone():
 
     code = "import sys, mirjax.plots; assert 'matplotlib.pyplot' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_representations_of_a_clip(tmp_path, monkeypatch):
+    """Oracle: the PNG's header and size; by hand, a tone of A4 is brightest at 440 Hz, at A and at note 45 above C1."""
+    kept, save = [], plots._save
+    monkeypatch.setattr(plots, "_save", lambda figure, path: (kept.append(figure), save(figure, path)))
+    tone = np.sin(2 * np.pi * 440 * np.arange(2 * 12_000) / 12_000).astype(np.float32)
+    plots.plot_representations(tone, 12_000, tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    assert content[:8] == b"\x89PNG\r\n\x1a\n" and len(content) < 400_000
+    panels = {axis.get_title(loc="left"): axis for axis in kept[0].axes}
+    assert {"waveform", "STFT, dB", "mel, PCEN", "CENS", "tempogram", "onset strength"} <= set(panels)
+    brightest = {
+        title: int(np.asarray(axis.images[0].get_array()).sum(axis=1).argmax())
+        for title, axis in panels.items()
+        if axis.images
+    }
+    assert brightest["STFT, dB"] == round(440 * 2048 / 12_000)
+    assert brightest["constant-Q, dB"] == 45 and brightest["chroma"] == brightest["CENS"] == 9
+    for axis in panels.values():
+        if axis.images:
+            assert axis.get_ylabel() and axis.images[0].get_cmap().name == "magma"
+    with pytest.raises(ValueError, match=r"audio of shape \(2, 24000\) at 12000 Hz: give one channel"):
+        plots.plot_representations(np.stack([tone, tone]), 12_000, tmp_path / "b.png")

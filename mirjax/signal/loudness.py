@@ -241,8 +241,8 @@ def _energies(audio, sample_rate, channels, hops):
     return sum(squares[..., i : i + windows] for i in range(hops)) / hops
 
 
-def _level(energy, amin=1e-12):
-    """−0.691 + 10·log₁₀ of a weighted mean square, −120.691 at the lowest."""
+def level(energy: jax.Array, *, amin: float = 1e-12) -> jax.Array:
+    """LKFS of weighted mean squares, −0.691 + 10·log₁₀ of them, −120.691 at the lowest."""
     return -0.691 + 10 * jnp.log10(jnp.maximum(energy, amin))
 
 
@@ -262,12 +262,12 @@ def momentary_loudness(audio: jax.Array, *, sample_rate: float, channels="mono")
 
     Reference: EBU Tech 3341 (2016), section 2.2.
     """
-    return _level(_energies(audio, sample_rate, channels, 4))
+    return level(_energies(audio, sample_rate, channels, 4))
 
 
 def short_term_loudness(audio: jax.Array, *, sample_rate: float, channels="mono") -> jax.Array:
     """Loudness of windows of 3 s, 100 ms apart; arguments, values and errors as `momentary_loudness`."""
-    return _level(_energies(audio, sample_rate, channels, 30))
+    return level(_energies(audio, sample_rate, channels, 30))
 
 
 def integrated_loudness(audio: jax.Array, *, sample_rate: float, channels="mono") -> jax.Array:
@@ -292,7 +292,7 @@ def integrated_loudness(audio: jax.Array, *, sample_rate: float, channels="mono"
 
     audible = energy > 10 ** ((-70 + 0.691) / 10)
     relative = 0.1 * gated_mean(audible)
-    return _level(gated_mean(audible & (energy > relative[..., None])))
+    return level(gated_mean(audible & (energy > relative[..., None])))
 
 
 def normalise_loudness(audio: jax.Array, *, sample_rate: float, target: float = -23.0, channels="mono") -> jax.Array:

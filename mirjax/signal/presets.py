@@ -11,7 +11,8 @@ import dataclasses
 import functools
 
 from mirjax.signal import checks
-from mirjax.signal.compression import Decibels, Linear, LogFloor, LogOffset, LogScaled
+from mirjax.signal.compression import Linear, LogFloor, LogOffset, LogScaled
+from mirjax.signal.descriptors import TwoStageHPSS
 from mirjax.signal.representations import MFCC, FilteredSpectrogram, LogMel, Representation, Waveform
 
 
@@ -168,6 +169,12 @@ PRESETS = {
         num_frames=115,
         normalisation="per band",
         note="magnitudes, and librosa's mel bank: the source states neither",
+    ),
+    "leglaive": Preset(
+        TwoStageHPSS(),
+        "singing-voice BLSTM (Leglaive et al. 2015), 40 harmonic and 40 percussive mel bands; §10",
+        num_frames=218,
+        note="decibels, and the second stage's frames: the source states neither",
     ),
     "deep_chroma": Preset(
         FilteredSpectrogram(

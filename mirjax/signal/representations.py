@@ -3,9 +3,8 @@
 A representation is a frozen dataclass without parameters, `audio f32[..., N] → f32[..., T, F]`, that knows its
 `sample_rate`, `frame_rate` and `num_bins`. Models carry one, so a model and its input cannot drift apart. All but those
 that look at a whole clip also come in pieces, `init`, `step`, `finish` (see `streaming`), with the same numbers.
-`presets` holds those of the literature.
-Names: `Representation`, `Waveform`, `Spectrogram`, `LogMel`, `MFCC`, `LogCQT`, `Chroma`, `CENS`, `FilteredSpectrogram`,
-`OnsetStrength`, `Tempogram`, `Pitch`.
+`descriptors` has more of them (onsets, tempo, pitch, loudness, …), `presets` those of the literature.
+Names: `Representation`, `Waveform`, `Spectrogram`, `LogMel`, `MFCC`, `LogCQT`, `Chroma`, `CENS`, `FilteredSpectrogram`.
 """
 
 import dataclasses
@@ -16,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mirjax.signal import cepstral, checks, chroma, compression, cqt, filtered, filters, mel, pitch, rhythm, stft
+from mirjax.signal import cepstral, checks, chroma, cqt, filtered, filters, mel, stft
 from mirjax.signal.compression import Decibels, Linear
 from mirjax.signal.streaming import Chain, Frames, Local, Pointwise, Recurrence, WholeClip
 
@@ -104,11 +103,20 @@ class Representation:
         return self._channels_last(_finish(self, state))
 
 
-def _compress(values) -> Pointwise | Recurrence | WholeClip:
+def compress(values) -> Pointwise | Recurrence | WholeClip:
     """The stage of a compression."""
     if values.needs_whole_clip:
         return WholeClip(values, values.needs_whole_clip)
     return Recurrence(values.step) if hasattr(values, "step") else Pointwise(values)
+
+
+def unless_empty(function, num_bins):
+    """`function`, and no frames for no frames."""
+
+    def guarded(values):
+        return function(values) if values.size else jnp.zeros((*values.shape[:-1], num_bins), values.dtype)
+
+    return guarded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +169,7 @@ class Spectrogram(Representation):
 
         return (
             Frames(magnitude, self.n_fft, hop_length, self.center, self.pad_mode),
-            _compress(self.compression),
+            compress(self.compression),
         )
 
 
@@ -243,7 +251,7 @@ class LogMel(Representation):
             between.append(Pointwise(lambda bands: bands**self.mel_power))
         if self.half_precision:
             between.append(Pointwise(lambda bands: bands.astype(jnp.float16).astype(bands.dtype)))
-        return (self.bands(), *between, _compress(self.compression))
+        return (self.bands(), *between, compress(self.compression))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -287,7 +295,7 @@ class MFCC(Representation):
         transform = functools.partial(
             cepstral.log_mel_to_mfcc, n_mfcc=self.n_mfcc, dct_type=self.dct_type, norm=self.norm, lifter=self.lifter
         )
-        stages = (*self.log_mel.stages(), Pointwise(_unless_empty(transform, self.n_mfcc)))
+        stages = (*self.log_mel.stages(), Pointwise(unless_empty(transform, self.n_mfcc)))
         if not self.deltas:
             return stages
         settings = {"width": self.delta_width, "mode": self.delta_mode}
@@ -299,15 +307,6 @@ class MFCC(Representation):
         # At its ends "interp" looks as far as it is wide.
         reach = self.delta_width - 1 if self.delta_mode == "interp" else self.delta_width // 2
         return (*stages, Local(derive, reach, reach))
-
-
-def _unless_empty(function, num_bins):
-    """`function`, and no frames for no frames."""
-
-    def guarded(values):
-        return function(values) if values.size else jnp.zeros((*values.shape[:-1], num_bins), values.dtype)
-
-    return guarded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -365,7 +364,7 @@ class LogCQT(Representation):
 
     def stages(self):
         """Transform, compression."""
-        return (self.magnitude(), _compress(self.compression))
+        return (self.magnitude(), compress(self.compression))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -406,6 +405,58 @@ class Chroma(Representation):
             return chroma.normalise_frames(energies, norm=self.norm)
 
         return (Frames(transform, self.n_fft, hop_length, True, self.pad_mode),)
+
+
+@dataclasses.dataclass(frozen=True)
+class CENS(Representation):
+    """Chroma energy normalised statistics: quantised, smoothed constant-Q chroma.
+
+    Attributes:
+      sample_rate: hertz.
+      hop_length, fmin, n_octaves, bins_per_octave, tuning, n_chroma: as in `chroma.chroma_cqt`.
+      norm, win_len_smooth: as in `chroma.smooth_cens`.
+    """
+
+    sample_rate: int = 22_050
+    hop_length: int = 512
+    fmin: float | None = None
+    n_octaves: int = 7
+    bins_per_octave: int = 36
+    tuning: float = 0.0
+    n_chroma: int = 12
+    norm: float | None = 2
+    win_len_smooth: int | None = 41
+
+    @property
+    def num_bins(self) -> int:
+        """Pitch classes."""
+        return self.n_chroma
+
+    def stages(self):
+        """Constant-Q magnitudes, chroma, smoothing."""
+        transform = LogCQT(
+            sample_rate=self.sample_rate,
+            hop_length=self.hop_length,
+            fmin=self.fmin,
+            n_bins=self.n_octaves * self.bins_per_octave,
+            bins_per_octave=self.bins_per_octave,
+            tuning=self.tuning,
+            power=1.0,
+        )
+        fold = functools.partial(
+            chroma.cqt_to_chroma,
+            bins_per_octave=self.bins_per_octave,
+            n_chroma=self.n_chroma,
+            fmin=self.fmin,
+            norm=None,
+        )
+        smooth = functools.partial(chroma.smooth_cens, norm=self.norm, win_len_smooth=self.win_len_smooth)
+        reach = (self.win_len_smooth or 0) // 2 + 1
+        return (
+            transform.magnitude(),
+            Pointwise(unless_empty(fold, self.n_chroma)),
+            Local(smooth, reach, reach),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -474,116 +525,3 @@ class FilteredSpectrogram(Representation):
             filtered.stack_differences, counts=filtered.band_counts(**self._bank), lags=lags, max_size=self.max_size
         )
         return (*stages, Local(stack, max(lags), 0))
-
-
-@dataclasses.dataclass(frozen=True)
-class OnsetStrength(Representation):
-    """Onset envelope of a log-mel spectrogram, one value a frame.
-
-    Attributes:
-      log_mel: a `LogMel`; librosa's default is in decibels with top_db=80, which cannot be streamed.
-      lag, max_size, aggregate: as in `rhythm.onset_strength`.
-    """
-
-    log_mel: LogMel = LogMel(22_050, 2048, 512, 128, compression=Decibels(top_db=None))
-    lag: int = 1
-    max_size: int = 1
-    aggregate: str = "mean"
-
-    num_bins = 1
-
-    @property
-    def sample_rate(self) -> int:
-        """Hertz."""
-        return self.log_mel.sample_rate
-
-    @property
-    def hop_length(self) -> int:
-        """Samples from frame to frame."""
-        return self.log_mel.hop_length
-
-    def stages(self):
-        """Log-mel, mean rise."""
-        settings = {
-            "lag": self.lag,
-            "max_size": self.max_size,
-            "aggregate": self.aggregate,
-            "center": self.log_mel.center,
-            "n_fft": self.log_mel.n_fft,
-            "hop_length": self.hop_length,
-        }
-        delay = self.log_mel.n_fft // (2 * self.hop_length) if self.log_mel.center else 0
-
-        def envelope(bands):
-            return rhythm.onset_strength(bands, **settings)[..., None]
-
-        return (*self.log_mel.stages(), Local(envelope, self.lag + delay, 0))
-
-
-@dataclasses.dataclass(frozen=True)
-class Tempogram(Representation):
-    """Local autocorrelation of an onset envelope: f32[..., N] → f32[..., T, win_length].
-
-    Attributes:
-      onsets: the envelope's representation.
-      win_length, window, norm: as in `rhythm.tempogram`.
-    """
-
-    onsets: OnsetStrength = OnsetStrength()
-    win_length: int = 384
-    window: str | tuple = "hann"
-    norm: float | None = math.inf
-
-    @property
-    def sample_rate(self) -> int:
-        """Hertz."""
-        return self.onsets.sample_rate
-
-    @property
-    def hop_length(self) -> int:
-        """Samples from frame to frame."""
-        return self.onsets.hop_length
-
-    @property
-    def num_bins(self) -> int:
-        """Lags."""
-        return self.win_length
-
-    def stages(self):
-        """Onset envelope, autocorrelation of the frames around each."""
-
-        def transform(envelope):
-            return rhythm.tempogram(envelope[..., 0], win_length=self.win_length, window=self.window, norm=self.norm)
-
-        reach = self.win_length // 2
-        return (*self.onsets.stages(), Local(transform, reach, reach))
-
-
-@dataclasses.dataclass(frozen=True)
-class Pitch(Representation):
-    """Fundamental frequency by YIN in hertz, one value a frame.
-
-    Attributes:
-      sample_rate: hertz.
-      fmin, fmax: range in hertz; C2 to C7.
-      frame_length, hop_length, trough_threshold, pad_mode: as in `pitch.yin`.
-    """
-
-    sample_rate: int = 22_050
-    fmin: float = 65.41
-    fmax: float = 2093.0
-    frame_length: int = 2048
-    hop_length: int = 512
-    trough_threshold: float = 0.1
-    pad_mode: str = "constant"
-
-    num_bins = 1
-
-    def stages(self):
-        """Frames."""
-
-        def transform(frames):
-            settings = {"fmin": self.fmin, "fmax": self.fmax, "sample_rate": self.sample_rate}
-            return pitch.yin_frames(frames, trough_threshold=self.trough_threshold, **settings)[..., None]
-
-        return (Frames(transform, self.frame_length, self.hop_length, True, self.pad_mode),)

@@ -1,0 +1,683 @@
+"""Augmentation, drawn anew for every example, on device.
+
+Arrays: one example is audio `[..., N]` or a spectrogram `[..., T, F]`; all its leading axes (channels) share one draw.
+Random functions are `(key, x, *, settings) → x` of the same shape; `per_example` gives every row of a batch its own
+key, as `jax.vmap(function)(keys, batch)` does. Their deterministic halves (`time_stretch_by`, `pitch_shift_by`, …) take
+what was drawn as a traced number, one for all clips or one for each: shapes never depend on it.
+Source: Flanagan & Golden (1966), phase vocoder; Smith (2002), resampling; Schlüter & Grill (2015), random filters;
+Zhang et al. (2018), mixup; Park et al. (2019), SpecAugment.
+Names: `time_stretch(_by)`, `pitch_shift(_by)`, `phase_vocoder_by`, `gain(_by)`, `polarity`, `time_shift`,
+`random_crop`, `noise`, `add_noise`, `equalise`, `filter_spectrogram`, `gaussian_response`, `low_pass(_by)`, `mixup`,
+`spec_augment`, `compose`, `per_example`.
+"""
+
+import functools
+import math
+import numbers
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from mirjax.signal import checks, stft
+
+# The interpolation filter of pitch shifting: zero crossings on each side, and the pass band as a part of the whole.
+_ZERO_CROSSINGS = 32
+_ROLL_OFF = 0.94
+_BLOCK_SAMPLES = 4096
+
+
+def _range(name: str, low: float, high: float, *, above: float = -math.inf) -> None:
+    for value in (low, high):
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+            raise ValueError(f"{name} from {low!r} to {high!r} must be finite numbers")
+    if not above < low <= high:
+        bound = "" if above == -math.inf else f"{above:g} < "
+        raise ValueError(f"{name} from {low:g} to {high:g}: need {bound}low <= high")
+
+
+def _uniform(key, low, high, dtype):
+    return jax.random.uniform(key, (), dtype, low, high)
+
+
+def _clips(audio, name, value, *, above=-math.inf, most=math.inf):
+    """Audio as [M, N] and one value a clip as [M]; a value that is known is held against its bounds."""
+    audio = checks.as_audio(audio)
+    leading = audio.shape[:-1]
+    if np.shape(value) not in ((), leading):
+        raise ValueError(f"{name} of shape {np.shape(value)} must be one number or one for each clip {leading}")
+    if not isinstance(value, jax.core.Tracer):
+        known = np.asarray(value, np.float64)
+        if not (np.isfinite(known) & (known > above) & (known <= most)).all():
+            lower = "" if above == -math.inf else f" above {above:g}"
+            upper = "" if most == math.inf else f" and at most {most:g}"
+            raise ValueError(f"{name}={value} must be finite{lower}{upper}")
+    values = jnp.broadcast_to(jnp.asarray(value, audio.dtype), leading)
+    return audio.reshape(-1, audio.shape[-1]), values.reshape(-1), audio.shape
+
+
+def _per_clip(function, *arrays):
+    """`function` of the rows: one after the other on a CPU, where memory decides, and side by side elsewhere."""
+    return lax.platform_dependent(
+        *arrays,
+        cpu=lambda *rows: lax.map(lambda row: function(*row), rows),
+        default=jax.vmap(function),
+    )
+
+
+def compose(*functions):
+    """One augmentation out of several: `compose(a, b)(key, x)` is b(key₂, a(key₁, x)) with keys split from `key`."""
+
+    def composed(key, x):
+        for part, function in zip(jax.random.split(key, max(1, len(functions))), functions, strict=False):
+            x = function(part, x)
+        return x
+
+    return composed
+
+
+def per_example(function):
+    """A function of (key, batch) that applies `function` (key, x) to every row with its own key.
+
+    The rows are computed one after the other on a CPU (memory of one example) and by `vmap` elsewhere. It is compiled
+    once for each shape, so make it once and keep it.
+    """
+
+    @jax.jit
+    def batched(key, batch):
+        keys = jax.random.split(key, jax.tree.leaves(batch)[0].shape[0])
+        return _per_clip(function, keys, batch)
+
+    return batched
+
+
+# ── time and pitch ──
+
+
+def _phasor(spectrum):
+    """Unit phasors; 1 where the spectrum is 0. Scaled first, so that tiny values keep a finite gradient."""
+    size = lax.stop_gradient(jnp.maximum(jnp.abs(spectrum.real), jnp.abs(spectrum.imag)))
+    silent = size < jnp.finfo(size.dtype).tiny ** 0.5
+    scaled = jnp.where(silent, 1, spectrum / jnp.where(silent, 1, size))
+    return scaled / jnp.sqrt(stft.power(scaled))
+
+
+@functools.partial(jax.jit, static_argnames="num_frames")
+def _vocode(spectrum, rate, *, num_frames):
+    frames = spectrum.shape[-2]
+    steps = jnp.arange(num_frames, dtype=spectrum.real.dtype) * rate
+    before = jnp.floor(steps)
+    share = (steps - before)[:, None].reshape((1,) * (spectrum.ndim - 2) + (-1, 1))
+    index = jnp.minimum(before, frames).astype(jnp.int32)
+    # Two frames of silence behind the last one; all steps beyond fall on them.
+    padded = jnp.pad(spectrum, [(0, 0)] * (spectrum.ndim - 2) + [(0, 2), (0, 0)])
+    magnitude = stft.to_power(stft.power(padded), 1)
+    phasor = _phasor(padded)
+
+    def at(values, index):
+        return jnp.take(values, index, axis=-2)
+
+    interpolated = (1 - share) * at(magnitude, index) + share * at(magnitude, index + 1)
+    advance = at(phasor, index[:-1] + 1) * jnp.conj(at(phasor, index[:-1]))
+    turns = jnp.concatenate([phasor[..., :1, :], advance], axis=-2)
+    return interpolated * lax.associative_scan(jnp.multiply, turns, axis=turns.ndim - 2)
+
+
+def phase_vocoder_by(spectrum: jax.Array, rate, *, num_frames: int) -> jax.Array:
+    """Phase vocoder whose rate may be traced.
+
+    Output frame t has the magnitude interpolated at input frame s = t · rate and the phase
+    φ(t) = φ(t − 1) + arg X[⌊s⌋ + 1] − arg X[⌊s⌋] (s of t − 1): advances between neighbouring input frames, accumulated.
+    The sum of angles is a product of unit phasors, which stays exact to a few roundings however long the clip.
+
+    Args:
+      spectrum: c64[..., T, F].
+      rate: one number above 0 for all clips; above 1 is faster.
+      num_frames: output frames; those from ⌈T / rate⌉ on are 0.
+
+    Returns:
+      c64[..., num_frames, F]: the numbers of `stft.phase_vocoder`, cut or padded.
+
+    Reference: Flanagan & Golden (1966).
+    """
+    checks.integer(num_frames=num_frames)
+    return _vocode(spectrum, rate, num_frames=num_frames)
+
+
+def _stretched(clip, rate, *, length, n_fft, hop_length):
+    """The first `length` samples of a clip [N] played `rate` times as fast."""
+    # Silence after the clip: its last frames fade as the signal does, and no edge is left to normalise.
+    spectrum = stft.stft(jnp.pad(clip, (0, n_fft)), n_fft=n_fft, hop_length=hop_length)
+    num_frames = 1 + -(-(length + n_fft // 2) // hop_length)
+    spectrum = phase_vocoder_by(spectrum, rate, num_frames=num_frames)
+    return stft.istft(spectrum, n_fft=n_fft, hop_length=hop_length, length=length)
+
+
+@functools.partial(jax.jit, static_argnames=("n_fft", "hop_length", "fit"))
+def _time_stretch(clips, rates, *, n_fft, hop_length, fit):
+    num_samples = clips.shape[-1]
+
+    def stretch(clip, rate):
+        audio = _stretched(clip, rate, length=num_samples, n_fft=n_fft, hop_length=hop_length)
+        kept = jnp.clip(jnp.round(num_samples / rate), 1, num_samples).astype(jnp.int32)
+        samples = jnp.arange(num_samples)
+        return audio[samples % kept] if fit == "repeat" else jnp.where(samples < kept, audio, 0)
+
+    return _per_clip(stretch, clips, rates)
+
+
+def time_stretch_by(
+    audio: jax.Array, rate, *, n_fft: int = 2048, hop_length: int | None = None, fit: str = "zero"
+) -> jax.Array:
+    """Play clips faster or slower at the same pitch, each at its own rate.
+
+    Args:
+      audio: f32[..., N].
+      rate: above 1 is faster; one number, or one for each clip f32[...]. May be traced.
+      n_fft: frame length of the phase vocoder in samples.
+      hop_length: samples from frame to frame; n_fft // 4 when None.
+      fit: what follows the round(N / rate) samples of a faster clip: `zero`, or `repeat` for the clip from its start.
+        A slower clip is cut after N samples.
+
+    Returns:
+      f32[..., N].
+
+    Raises:
+      ValueError: for a rate that is known and not above 0, rates that do not match the clips, an unknown `fit`.
+
+    Reference: Flanagan & Golden (1966); Schlüter & Grill (2015) for its use.
+    """
+    clips, rates, shape = _clips(audio, "rate", rate, above=0)
+    checks.choice("fit", fit, ("zero", "repeat"))
+    hop_length, _ = stft.windowed(n_fft, hop_length, None, "hann")
+    return _time_stretch(clips, rates, n_fft=n_fft, hop_length=hop_length, fit=fit).reshape(shape)
+
+
+def time_stretch(
+    key: jax.Array,
+    audio: jax.Array,
+    *,
+    low: float = 0.8,
+    high: float = 1.25,
+    n_fft: int = 2048,
+    hop_length: int | None = None,
+    fit: str = "zero",
+) -> jax.Array:
+    """Stretch one example by a rate drawn evenly on a logarithmic scale from [low, high]; see `time_stretch_by`."""
+    _range("rate", low, high, above=0)
+    audio = checks.as_audio(audio)
+    rate = jnp.exp(_uniform(key, math.log(low), math.log(high), audio.dtype))
+    return time_stretch_by(audio, rate, n_fft=n_fft, hop_length=hop_length, fit=fit)
+
+
+def _multiply(n, fraction):
+    """n · fraction / 2³² for uint32 numbers, exactly: (whole part, fraction of 2³²)."""
+    mask = jnp.uint32(0xFFFF)
+    n_low, n_high, f_low, f_high = n & mask, n >> 16, fraction & mask, fraction >> 16
+    middle = n_high * f_low + (n_low * f_low >> 16)
+    other = n_low * f_high + (middle & mask)
+    return n_high * f_high + (middle >> 16) + (other >> 16), n * fraction
+
+
+def _sinc(cutoff, taps, shift):
+    """Blackman-windowed sinc(c τ) at τ = taps − shift, by the addition theorems: no sine is taken for each pair."""
+
+    def turn(speed):
+        at_taps, at_shift = speed * taps, speed * shift
+        sines = jnp.sin(at_taps) * jnp.cos(at_shift) - jnp.cos(at_taps) * jnp.sin(at_shift)
+        cosines = jnp.cos(at_taps) * jnp.cos(at_shift) + jnp.sin(at_taps) * jnp.sin(at_shift)
+        return sines, cosines
+
+    angle = np.pi * cutoff * (taps - shift)
+    near = jnp.abs(angle) < 0.3  # there the difference of the two products has lost its digits
+    square = jnp.where(near, angle, 0) ** 2
+    series = functools.reduce(lambda total, n: 1 - total * square / (n * (n + 1)), (12, 10, 8, 6, 4, 2), 1)
+    sinc = jnp.where(near, series, turn(np.pi * cutoff)[0] / jnp.where(near, 1, angle))
+    cosine = turn(np.pi / _ZERO_CROSSINGS * cutoff)[1]
+    window = 0.34 + 0.5 * cosine + 0.16 * cosine**2  # Blackman, with cos 2a = 2 cos² a − 1
+    return jnp.where(jnp.abs(angle) < np.pi * _ZERO_CROSSINGS, sinc * window, 0)
+
+
+def _resampled(signal, ratio, *, length, most):
+    """signal [M] read at n · ratio, n < length, by a windowed sinc that passes what the new rate can hold.
+
+    h(τ) = sinc(c τ) · Blackman(c τ), |c τ| ≤ 32, c = 0.94 · min(1, 1 / ratio), over its own sum.
+    """
+    half = math.ceil(_ZERO_CROSSINGS * max(1, most) / _ROLL_OFF)
+    padded = jnp.pad(signal, (half, 2 * half))
+    blocks = -(-length // _BLOCK_SAMPLES)
+    # Positions as whole samples and 32 bits of fraction: a float would lose the phase after some seconds.
+    whole = jnp.floor(ratio)
+    fraction = ((ratio - whole) * 2.0**32).astype(jnp.uint32)
+    cutoff = _ROLL_OFF * jnp.minimum(1, 1 / ratio)
+    taps = jnp.arange(1 - half, half + 1, dtype=signal.dtype)[None]
+
+    def block(start):
+        n = start + jnp.arange(_BLOCK_SAMPLES, dtype=jnp.uint32)
+        carried, rest = _multiply(n, fraction)
+        first = jnp.minimum((n * whole.astype(jnp.uint32) + carried).astype(jnp.int32) + 1, len(signal) + half)
+        windows = jax.vmap(lambda i: lax.dynamic_slice(padded, (i,), (2 * half,)))(first)
+        weights = _sinc(cutoff, taps, rest.astype(signal.dtype)[:, None] * 2.0**-32)
+        return (windows * weights).sum(axis=-1) / weights.sum(axis=-1)
+
+    starts = jnp.arange(blocks, dtype=jnp.uint32) * jnp.uint32(_BLOCK_SAMPLES)
+    return lax.map(block, starts).reshape(-1)[:length]
+
+
+@functools.partial(jax.jit, static_argnames=("n_fft", "hop_length", "most"))
+def _pitch_shift(clips, semitones, *, n_fft, hop_length, most):
+    num_samples = clips.shape[-1]
+
+    def shift(clip, semitones):
+        ratio = jnp.minimum(jnp.exp2(semitones / 12), most)
+        length = math.ceil(num_samples * max(1, most))
+        audio = _stretched(clip, 1 / ratio, length=length, n_fft=n_fft, hop_length=hop_length)
+        return _resampled(audio, ratio, length=num_samples, most=most)
+
+    return _per_clip(shift, clips, semitones)
+
+
+def pitch_shift_by(
+    audio: jax.Array,
+    semitones,
+    *,
+    n_fft: int = 2048,
+    hop_length: int | None = None,
+    max_semitones: float = 12.0,
+) -> jax.Array:
+    """Raise or lower the pitch of clips at the same speed, each by its own interval.
+
+    Stretched in time by 2^(semitones / 12), then read that much faster through an interpolation filter whose cut-off
+    goes down with the new rate.
+
+    Args:
+      audio: f32[..., N].
+      semitones: positive is higher; one number, or one for each clip f32[...]. May be traced; fractions are welcome.
+      n_fft: frame length of the phase vocoder in samples.
+      hop_length: samples from frame to frame; n_fft // 4 when None.
+      max_semitones: the highest shift, which decides the size of the work; a traced shift above it is limited to it.
+
+    Returns:
+      f32[..., N].
+
+    Raises:
+      ValueError: for a shift that is known and above `max_semitones` or not finite, or shifts that do not match the
+        clips.
+
+    Reference: Flanagan & Golden (1966); Smith (2002), "Digital audio resampling".
+    """
+    _range("max_semitones", max_semitones, max_semitones)
+    clips, semitones, shape = _clips(audio, "semitones", semitones, most=max_semitones)
+    hop_length, _ = stft.windowed(n_fft, hop_length, None, "hann")
+    most = float(2 ** (max_semitones / 12))
+    return _pitch_shift(clips, semitones, n_fft=n_fft, hop_length=hop_length, most=most).reshape(shape)
+
+
+def pitch_shift(
+    key: jax.Array,
+    audio: jax.Array,
+    *,
+    low: float = -2.0,
+    high: float = 2.0,
+    n_fft: int = 2048,
+    hop_length: int | None = None,
+) -> jax.Array:
+    """Shift one example by an interval drawn evenly from [low, high] semitones; see `pitch_shift_by`."""
+    _range("semitones", low, high)
+    audio = checks.as_audio(audio)
+    semitones = _uniform(key, low, high, audio.dtype)
+    return pitch_shift_by(audio, semitones, n_fft=n_fft, hop_length=hop_length, max_semitones=high)
+
+
+# ── level, sign and place ──
+
+
+def gain_by(audio: jax.Array, decibels) -> jax.Array:
+    """Audio f32[..., N] times 10^(decibels / 20); one number, or one for each clip f32[...]."""
+    clips, decibels, shape = _clips(audio, "decibels", decibels)
+    return (clips * (10 ** (decibels / 20))[:, None]).reshape(shape)
+
+
+def gain(key: jax.Array, audio: jax.Array, *, low: float = -6.0, high: float = 6.0) -> jax.Array:
+    """Change the level of one example by decibels drawn evenly from [low, high]."""
+    _range("decibels", low, high)
+    audio = checks.as_audio(audio)
+    return gain_by(audio, _uniform(key, low, high, audio.dtype))
+
+
+def polarity(key: jax.Array, audio: jax.Array) -> jax.Array:
+    """Turn the sign of one example, every second time."""
+    audio = checks.as_audio(audio)
+    return jnp.where(jax.random.bernoulli(key), -audio, audio)
+
+
+def time_shift(key: jax.Array, audio: jax.Array, *, low: int = 0, high: int | None = None) -> jax.Array:
+    """Roll one example by a number of samples drawn from low … high (N − 1 when None); what leaves comes back in."""
+    audio = checks.as_audio(audio)
+    high = audio.shape[-1] - 1 if high is None else high
+    _range("time shift in samples", low, high)
+    return jnp.roll(audio, jax.random.randint(key, (), int(low), int(high) + 1), axis=-1)
+
+
+def random_crop(key: jax.Array, x: jax.Array, *, length: int, axis: int = -1) -> jax.Array:
+    """A part of `length` steps from a random place of one example, which stays as it is when it has no more.
+
+    Args:
+      key: PRNG key.
+      x: array of any type (audio: axis −1; spectrogram f32[..., T, F]: axis −2).
+      length: steps to keep.
+      axis: axis to crop.
+
+    Raises:
+      ValueError: if the axis has fewer than `length` steps.
+    """
+    checks.integer(length=length)
+    x = jnp.asarray(x)
+    steps = x.shape[axis]
+    if length > steps:
+        raise ValueError(f"length={length} exceeds the {steps} steps of axis {axis}; pad the example or lower length")
+    start = jax.random.randint(key, (), 0, steps - length + 1)
+    return lax.dynamic_slice_in_dim(x, start, length, axis=axis % x.ndim)
+
+
+# ── noise ──
+
+
+def add_noise(audio: jax.Array, noise: jax.Array, snr) -> jax.Array:
+    """Audio plus noise, scaled so that each clip stands `snr` decibels above it.
+
+    10 log₁₀(Σ x² / Σ (g n)²) = snr over the last axis. A silent clip stays silent; silent noise adds nothing.
+
+    Args:
+      audio: f32[..., N].
+      noise: of the same shape.
+      snr: decibels; one number, or one for each clip f32[...].
+    """
+    clips, snr, shape = _clips(audio, "snr", snr)
+    noise = checks.as_audio(noise, "noise")
+    if noise.shape != shape:
+        raise ValueError(f"noise of shape {noise.shape} must have the shape of the audio, {shape}")
+    noise = noise.reshape(clips.shape).astype(clips.dtype)
+    signal_power, noise_power = (clips**2).sum(axis=-1), (noise**2).sum(axis=-1)
+    some = (signal_power > 0) & (noise_power > 0)
+    ratio = jnp.where(some, signal_power, 1) / jnp.where(some, noise_power, 1)
+    scale = jnp.where(some, jnp.sqrt(ratio) * 10 ** (-snr / 20), 0)
+    return (clips + scale[:, None] * noise).reshape(shape)
+
+
+def noise(
+    key: jax.Array, audio: jax.Array, *, low: float = 10.0, high: float = 30.0, recording: jax.Array | None = None
+) -> jax.Array:
+    """Add noise at a signal-to-noise ratio drawn evenly from [low, high] decibels.
+
+    Args:
+      key: PRNG key.
+      audio: f32[..., N].
+      low: lowest ratio, decibels.
+      high: highest ratio, decibels.
+      recording: f32[M], noise to add from a random place on, repeated as needed; white Gaussian noise when None.
+    """
+    _range("snr", low, high)
+    audio = checks.as_audio(audio)
+    level_key, noise_key = jax.random.split(key)
+    if recording is None:
+        added = jax.random.normal(noise_key, audio.shape, audio.dtype)
+    else:
+        recording = checks.as_audio(recording, "recording")
+        if recording.ndim != 1:
+            raise ValueError(f"recording of shape {recording.shape} must be one clip of noise, f32[M]")
+        start = jax.random.randint(noise_key, (), 0, recording.shape[0])
+        # Wrapped once, so that start + n needs no modulo of large numbers and one gather does it.
+        index = (start + jnp.arange(audio.shape[-1])) % recording.shape[0]
+        added = jnp.broadcast_to(recording[index].astype(audio.dtype), audio.shape)
+    return add_noise(audio, added, _uniform(level_key, low, high, audio.dtype))
+
+
+# ── filters ──
+
+
+def gaussian_response(frequencies, centre, width, decibels) -> jax.Array:
+    """Random filter of Schlüter & Grill: s · exp(−½ ((x − μ) / σ)²) decibels, x in semitones.
+
+    Args:
+      frequencies: hertz, f64[F].
+      centre: hertz (μ).
+      width: semitones (σ).
+      decibels: height (s).
+    """
+    frequencies = np.asarray(frequencies, np.float64)
+    octaves = jnp.asarray(np.log2(np.maximum(frequencies, 1e-3)), jnp.result_type(centre))
+    return decibels * jnp.exp(-0.5 * ((12 * (octaves - jnp.log2(centre))) / width) ** 2)
+
+
+def _draw_response(key, frequencies, *, low, high, dtype):
+    keys = jax.random.split(key, 3)
+    centre = jnp.exp(_uniform(keys[0], math.log(150), math.log(8000), dtype))
+    width = _uniform(keys[1], 5, 7, dtype)
+    return gaussian_response(frequencies, centre, width, _uniform(keys[2], low, high, dtype))
+
+
+_SCALES = {"decibel": 0, "power": 10, "amplitude": 20}
+
+
+def filter_spectrogram(
+    key: jax.Array,
+    spectrogram: jax.Array,
+    *,
+    frequencies,
+    scale: str = "power",
+    low: float = -10.0,
+    high: float = 10.0,
+) -> jax.Array:
+    """Lift or lower a random band of one example.
+
+    The response is a Gaussian over log-frequency: centre 150 Hz to 8 kHz (logarithmic), width 5 to 7 semitones,
+    height [low, high] decibels.
+
+    Args:
+      key: PRNG key.
+      spectrogram: f32[..., T, F].
+      frequencies: hertz of the F bins (mel: the bands' centres).
+      scale: what the values are: `decibel` (added to), `power` or `amplitude` (multiplied).
+      low: lowest height, decibels.
+      high: highest height, decibels.
+
+    Reference: Schlüter & Grill (2015), section 4.2.3.
+    """
+    _range("decibels", low, high)
+    checks.choice("scale", scale, _SCALES)
+    spectrogram = checks.as_array(spectrogram, "spectrogram", min_ndim=2)
+    if np.shape(frequencies) != spectrogram.shape[-1:]:
+        raise ValueError(f"frequencies of shape {np.shape(frequencies)} must name the {spectrogram.shape[-1]} bins")
+    response = _draw_response(key, frequencies, low=low, high=high, dtype=spectrogram.dtype)
+    response = response.reshape((1,) * (spectrogram.ndim - 1) + (-1,))
+    return spectrogram + response if scale == "decibel" else spectrogram * 10 ** (response / _SCALES[scale])
+
+
+def _filtered(audio, response, size):
+    """Audio [..., N] with its spectrum of `size` samples multiplied by a real, zero-phase response [size // 2 + 1]."""
+    spectrum = jnp.fft.rfft(audio, size) * response.reshape((1,) * (audio.ndim - 1) + (-1,))
+    return jnp.fft.irfft(spectrum, size)[..., : audio.shape[-1]]
+
+
+def _fast_length(size: int) -> int:
+    import scipy.fft
+
+    return scipy.fft.next_fast_len(size, real=True)
+
+
+@functools.partial(jax.jit, static_argnames=("sample_rate", "low", "high"))
+def _equalise(key, audio, *, sample_rate, low, high):
+    # The response is smooth on the scale of 100 Hz, so its echo is short: 50 ms of silence keep the ends apart.
+    size = _fast_length(audio.shape[-1] + math.ceil(sample_rate / 20))
+    frequencies = np.arange(size // 2 + 1) * (sample_rate / size)
+    response = _draw_response(key, frequencies, low=low, high=high, dtype=audio.dtype)
+    return _filtered(audio, 10 ** (response / 20), size)
+
+
+def equalise(
+    key: jax.Array, audio: jax.Array, *, sample_rate: float, low: float = -10.0, high: float = 10.0
+) -> jax.Array:
+    """The filter of `filter_spectrogram` on one example's waveform f32[..., N], without phase."""
+    _range("decibels", low, high)
+    checks.positive(sample_rate=sample_rate)
+    audio = checks.as_audio(audio)
+    return _equalise(key, audio, sample_rate=float(sample_rate), low=float(low), high=float(high))
+
+
+@functools.partial(jax.jit, static_argnames=("sample_rate", "num_taps"))
+def _low_pass(clips, cutoffs, *, sample_rate, num_taps):
+    half = num_taps // 2
+    size = _fast_length(clips.shape[-1] + half)
+    window = 0.54 + 0.46 * np.cos(np.pi * np.arange(-half, half + 1) / max(half, 1))
+    n = jnp.arange(-half, half + 1, dtype=clips.dtype)
+
+    def one(clip, cutoff):
+        taps = jnp.sinc(2 * cutoff / sample_rate * n) * jnp.asarray(window, clip.dtype)
+        taps = taps / taps.sum()
+        response = jnp.fft.rfft(jnp.roll(jnp.pad(taps, (0, size - num_taps)), -half)).real
+        return _filtered(clip, response, size)
+
+    return _per_clip(one, clips, cutoffs)
+
+
+def low_pass_by(audio: jax.Array, cutoff, *, sample_rate: float, num_taps: int = 255) -> jax.Array:
+    """Keep what lies below a cut-off: a windowed-sinc FIR (Hamming) without delay.
+
+    Args:
+      audio: f32[..., N].
+      cutoff: hertz, where the amplitude is one half; one number, or one for each clip f32[...]. May be traced.
+      sample_rate: hertz.
+      num_taps: odd length of the filter; the transition is about 3.3 · sample_rate / num_taps wide.
+
+    Returns:
+      f32[..., N].
+    """
+    checks.positive(sample_rate=sample_rate)
+    checks.integer(num_taps=num_taps)
+    if num_taps % 2 == 0:
+        raise ValueError(f"num_taps={num_taps} must be odd, so that the filter has a middle")
+    clips, cutoffs, shape = _clips(audio, "cutoff", cutoff, above=0, most=sample_rate / 2)
+    return _low_pass(clips, cutoffs, sample_rate=float(sample_rate), num_taps=num_taps).reshape(shape)
+
+
+def low_pass(
+    key: jax.Array,
+    audio: jax.Array,
+    *,
+    sample_rate: float,
+    low: float = 1000.0,
+    high: float | None = None,
+    num_taps: int = 255,
+) -> jax.Array:
+    """Low-pass one example at a cut-off drawn evenly on a logarithmic scale from [low, high] hertz.
+
+    `high` is half the sample rate when None; see `low_pass_by`.
+    """
+    checks.positive(sample_rate=sample_rate)
+    high = sample_rate / 2 if high is None else high
+    _range("cutoff in hertz", low, min(high, sample_rate / 2), above=0)
+    audio = checks.as_audio(audio)
+    cutoff = jnp.exp(_uniform(key, math.log(low), math.log(high), audio.dtype))
+    return low_pass_by(audio, cutoff, sample_rate=sample_rate, num_taps=num_taps)
+
+
+# ── mixtures and masks ──
+
+
+def mixup(key: jax.Array, batch, *, alpha: float = 0.2):
+    """Mix every example of a batch, and its target, with another of the batch.
+
+    x̃ᵢ = λᵢ xᵢ + (1 − λᵢ) x_π(i), λᵢ ~ Beta(α, α), π a random permutation.
+
+    Args:
+      key: PRNG key.
+      batch: array or tree of arrays with B rows each, such as (audio f32[B, N], one-hot labels f32[B, K]).
+      alpha: α; small values mix little.
+
+    Returns:
+      The mixed batch, of the same structure.
+
+    Raises:
+      ValueError: for integer arrays (class numbers cannot be mixed) or arrays of different numbers of rows.
+
+    Reference: Zhang, Cisse, Dauphin & Lopez-Paz (2018); one λ an example.
+    """
+    checks.positive(alpha=alpha)
+    batch = jax.tree.map(lambda x: checks.as_array(x, "a part of batch"), batch)
+    rows = {x.shape[0] for x in jax.tree.leaves(batch)}
+    if len(rows) != 1:
+        raise ValueError(f"all arrays of a batch must have the same number of rows, got {sorted(rows)}")
+    (count,) = rows
+    weight_key, order_key = jax.random.split(key)
+    weights = jax.random.beta(weight_key, alpha, alpha, (count,))
+    order = jax.random.permutation(order_key, count)
+
+    def mix(x):
+        weight = weights.astype(x.dtype).reshape((-1,) + (1,) * (x.ndim - 1))
+        return weight * x + (1 - weight) * x[order]
+
+    return jax.tree.map(mix, batch)
+
+
+def _mask(key, steps, *, count, width):
+    """Which of `steps` lie in any of `count` masks; each is 0 … width steps long, at a random place: bool[steps]."""
+    width_key, start_key = jax.random.split(key)
+    widths = jax.random.randint(width_key, (count,), 0, width + 1)
+    starts = jax.random.randint(start_key, (count,), 0, steps - widths + 1)
+    place = jnp.arange(steps)[None]
+    return ((place >= starts[:, None]) & (place < (starts + widths)[:, None])).any(axis=0)
+
+
+def spec_augment(
+    key: jax.Array,
+    spectrogram: jax.Array,
+    *,
+    num_time_masks: int = 2,
+    time_width: int = 100,
+    num_frequency_masks: int = 2,
+    frequency_width: int = 27,
+    max_time_fraction: float = 1.0,
+    fill: float | None = None,
+) -> jax.Array:
+    """Cover random stretches of time and bands of frequency of one example.
+
+    The defaults are the paper's LibriSpeech double policy; its time warping is left out (`time_stretch` does more).
+
+    Args:
+      key: PRNG key.
+      spectrogram: f32[..., T, F], compressed.
+      num_time_masks: masks in time (m_T).
+      time_width: frames of the longest mask (T).
+      num_frequency_masks: masks in frequency (m_F).
+      frequency_width: bins of the widest mask (F).
+      max_time_fraction: no time mask is longer than this part of the clip (p).
+      fill: value under the masks; the mean over the last two axes when None.
+
+    Returns:
+      f32[..., T, F].
+
+    Reference: Park et al. (2019), section 2 and table 1 (policy LD).
+    """
+    checks.integer(
+        least=0,
+        num_time_masks=num_time_masks,
+        time_width=time_width,
+        num_frequency_masks=num_frequency_masks,
+        frequency_width=frequency_width,
+    )
+    if not 0 <= max_time_fraction <= 1:
+        raise ValueError(f"max_time_fraction={max_time_fraction} must lie between 0 and 1")
+    spectrogram = checks.as_array(spectrogram, "spectrogram", min_ndim=2)
+    frames, bins = spectrogram.shape[-2:]
+    time_key, frequency_key = jax.random.split(key)
+    longest = min(time_width, int(max_time_fraction * frames))
+    hidden_frames = _mask(time_key, frames, count=num_time_masks, width=longest)
+    hidden_bins = _mask(frequency_key, bins, count=num_frequency_masks, width=min(frequency_width, bins))
+    hidden = (hidden_frames[:, None] | hidden_bins[None]).reshape((1,) * (spectrogram.ndim - 2) + (frames, bins))
+    if fill is None:
+        value = spectrogram.mean(axis=(-2, -1), keepdims=True)
+    else:
+        value = jnp.full((1,) * spectrogram.ndim, fill, spectrogram.dtype)
+    return jnp.where(hidden, value, spectrogram)
