@@ -35,5 +35,17 @@ class Network(nn.Module):
         return x if self.back_end is None else self.back_end(x, train=train)
 
     def __call__(self, audio: jax.Array, *, train: bool = False) -> jax.Array:
-        """Audio f32[B, N] → last map."""
+        """Audio f32[B, N] (or f32[B, C, N] if the representation has C channels) → last map.
+
+        Raises:
+          ValueError: for other channels than the representation's.
+        """
+        channels = getattr(self.representation, "num_channels", 1)
+        if audio.ndim != (2 if channels == 1 else 3):
+            expected, remedy = (
+                ("[B, N]", "average the channels: audio.mean(axis=-2)")
+                if channels == 1
+                else (f"[B, {channels}, N]", "repeat a mono clip on a new axis")
+            )
+            raise ValueError(f"audio of shape {audio.shape}; this network takes {expected}: {remedy}")
         return self.embed(self.representation(audio), train=train)

@@ -440,7 +440,7 @@ def phase_vocoder(
       n_fft: transform length; 2 (F − 1) when None.
 
     Returns:
-      c64[..., ⌈T / rate⌉, F]. For one rate a clip in a batch see `augment.time_stretch`.
+      c64[..., ⌈T / rate⌉, F]. For one rate a clip in a batch see `stretch.time_stretch_by`.
 
     Reference: Flanagan & Golden (1966); Dolson (1986).
     """
