@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from mirjax.signal import checks
-from mirjax.signal.stretch import clips_with, per_clip, pitch_shift_by, time_stretch_by
+from mirjax.signal import checks, stft
+from mirjax.signal.stretch import clips_with, pitch_shift_by, time_stretch_by
 
 
 def _range(name: str, low: float, high: float, *, above: float = -math.inf) -> None:
@@ -58,7 +58,7 @@ def per_example(function):
     @jax.jit
     def batched(key, batch):
         keys = jax.random.split(key, jax.tree.leaves(batch)[0].shape[0])
-        return per_clip(function, keys, batch)
+        return stft.per_clip(function, keys, batch)
 
     return batched
 
@@ -308,7 +308,7 @@ def _low_pass(clips, cutoffs, *, sample_rate, num_taps):
         response = jnp.fft.rfft(jnp.roll(jnp.pad(taps, (0, size - num_taps)), -half)).real
         return _filtered(clip, response, size)
 
-    return per_clip(one, clips, cutoffs)
+    return stft.per_clip(one, clips, cutoffs)
 
 
 def low_pass_by(audio: jax.Array, cutoff, *, sample_rate: float, num_taps: int = 255) -> jax.Array:

@@ -225,7 +225,7 @@ def _hpss(spectrum, kernel_size, power, mask, margin):
         )
         return masks if mask else (clip * masks[0], clip * masks[1])
 
-    parts = lax.map(separate, spectrum.reshape(-1, *spectrum.shape[-2:]))
+    parts = stft.per_clip(separate, spectrum.reshape(-1, *spectrum.shape[-2:]))
     return tuple(part.reshape(spectrum.shape) for part in parts)
 
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from mirjax.signal import checks
+from mirjax.signal import checks, stft
 
 _HIGHEST = lax.Precision.HIGHEST
 _BLOCK = 128
@@ -55,36 +55,27 @@ class Filter:
 
 
 @functools.lru_cache(maxsize=64)
-def _realise(filter: Filter):
-    """State space (A, B, C, D) in float64 with A·Aᵀ + B·Bᵀ = I, and the transform T from it to direct form II states.
+def _realise(section):
+    """State space (A, B, C, D) of one section in float64, with A·Aᵀ + B·Bᵀ = I.
 
     In these coordinates white noise gives uncorrelated states of equal size, and no power of A amplifies.
     """
-    transition, into, out, through = np.zeros((0, 0)), np.zeros(0), np.zeros(0), 1.0
-    for b, a in filter.sections:
-        order = max(len(b), len(a)) - 1
-        b, a = (np.pad(np.asarray(values, np.float64), (0, order + 1 - len(values))) for values in (b, a))
-        own = np.eye(order, k=1)
-        own[:, :1] -= a[1:, None]
-        entry = b[1:] - a[1:] * b[0]
-        exit = np.eye(1, order)[0]
-        transition = np.block([[transition, np.zeros((len(transition), order))], [np.outer(entry, out), own]])
-        into, out = np.concatenate([into, entry * through]), np.concatenate([out * b[0], exit])
-        through *= b[0]
-    states = len(transition)
-    if not states:
-        raise ValueError(f"{filter} has no memory; multiply by its gain {through:g} instead")
+    order = max(map(len, section)) - 1
+    b, a = (np.pad(np.asarray(values, np.float64), (0, order + 1 - len(values))) for values in section)
+    transition = np.eye(order, k=1)
+    transition[:, 0] -= a[1:]
+    into, out = b[1:] - a[1:] * b[0], np.eye(1, order)[0]
     radius = np.abs(np.linalg.eigvals(transition)).max()
     if radius >= 1:
         raise ValueError(f"the filter has a pole at radius {radius:.6g}; poles must lie inside the unit circle")
     # Covariance P of the states under white noise: P = A·P·Aᵀ + B·Bᵀ.
-    system = np.eye(states**2) - np.kron(transition, transition)
-    covariance = np.linalg.solve(system, np.outer(into, into).reshape(-1)).reshape(states, states)
+    system = np.eye(order**2) - np.kron(transition, transition)
+    covariance = np.linalg.solve(system, np.outer(into, into).reshape(-1)).reshape(order, order)
     scales, axes = np.linalg.eigh((covariance + covariance.T) / 2)
     scales = np.sqrt(np.maximum(scales, 1e-24 * scales.max()))
-    transform = axes * np.where(scales > 0, scales, 1)
-    inverse = (axes / np.where(scales > 0, scales, 1)).T
-    return inverse @ transition @ transform, inverse @ into, out @ transform, through, transform
+    scales = np.where(scales > 0, scales, 1)
+    transform, inverse = axes * scales, (axes / scales).T
+    return inverse @ transition @ transform, inverse @ into, out @ transform, b[0]
 
 
 def _respond(transition, into, samples):
@@ -97,9 +88,9 @@ def _respond(transition, into, samples):
 
 
 @functools.lru_cache(maxsize=64)
-def _matrices(filter: Filter, tail: int):
+def _matrices(section, tail: int):
     """Samples → (outputs, state), state → outputs, powers of A from block to block; samples → state for the tail."""
-    transition, into, out, through, _ = _realise(filter)
+    transition, into, out, through = _realise(section)
     left, step = _respond(transition, into, _BLOCK)
     observe, row = [], out
     for _ in range(_BLOCK):
@@ -115,18 +106,17 @@ def _matrices(filter: Filter, tail: int):
     return product, np.stack(observe), powers, *_respond(transition, into, tail)
 
 
-@functools.partial(jax.jit, static_argnames=("filter",))
-def _recursive_filter(audio, state, filter):
+@functools.partial(jax.jit, static_argnames=("section",))
+def _recursive_filter(audio, state, section):
     samples, dtype = audio.shape[-1], audio.dtype
     blocks = -(-samples // _BLOCK)
     tail = samples - (blocks - 1) * _BLOCK
     product, observe, powers, left, last = (
         [jnp.asarray(m, dtype) for m in part] if isinstance(part, list) else jnp.asarray(part, dtype)
-        for part in _matrices(filter, tail)
+        for part in _matrices(section, tail)
     )
 
-    def run(clip_and_state):
-        clip, before = clip_and_state
+    def run(clip, before):
         parts = jnp.pad(clip, (0, blocks * _BLOCK - samples)).reshape(blocks, _BLOCK)
         both = jnp.matmul(parts, product, precision=_HIGHEST)
         # State before each block: Σ_j A^(128·(t−j)) u_j, doubling the reach of the sum in every step.
@@ -141,8 +131,7 @@ def _recursive_filter(audio, state, filter):
         after = after + jnp.matmul(parts[-1, :tail], left, precision=_HIGHEST)
         return output.reshape(-1)[:samples], after
 
-    flat = (audio.reshape(-1, samples), state.reshape(-1, filter.num_states))
-    output, after = lax.map(run, flat)
+    output, after = stft.per_clip(run, audio.reshape(-1, samples), state.reshape(-1, state.shape[-1]))
     return output.reshape(audio.shape), after.reshape(state.shape)
 
 
@@ -161,11 +150,24 @@ def recursive_filter(audio: jax.Array, filter: Filter, state: jax.Array | None =
       ValueError: for poles on or outside the unit circle, a state of another shape, and bad audio.
     """
     audio = checks.as_audio(audio)
+    if not filter.num_states:
+        gain = float(np.prod([b[0] for b, _ in filter.sections]))
+        raise ValueError(f"{filter} has no memory; multiply by its gain {gain:g} instead")
     shape = (*audio.shape[:-1], filter.num_states)
     state = jnp.zeros(shape, audio.dtype) if state is None else jnp.asarray(state, audio.dtype)
     if state.shape != shape:
         raise ValueError(f"state of shape {state.shape} does not fit audio of shape {audio.shape}; it must be {shape}")
-    return _recursive_filter(audio, state, filter)
+    # Section by section: the joint states of many poles near 1 are nearly dependent, and float64 cannot part them.
+    after, start = [], 0
+    for section in filter.sections:
+        stop = start + Filter((section,)).num_states
+        if stop == start:
+            audio = audio * section[0][0]
+            continue
+        audio, last = _recursive_filter(audio, state[..., start:stop], section)
+        after.append(last)
+        start = stop
+    return audio, jnp.concatenate(after, axis=-1)
 
 
 @functools.lru_cache(maxsize=32)

@@ -316,7 +316,7 @@ class LogCQT(Representation):
     Attributes:
       sample_rate: hertz.
       hop_length, fmin, n_bins, bins_per_octave, tuning, filter_scale, gamma, window, pad_mode: as in `cqt.vqt`; gamma 0
-        is the constant Q. The tuning is a number; to estimate it (`chroma.estimate_tuning`) takes a whole clip.
+        is the constant Q. The tuning is a number; to estimate it (`tuning.estimate_tuning`) takes a whole clip.
       power: 2 for energies, 1 for magnitudes.
       compression: value of `compression`.
     """

@@ -60,6 +60,13 @@ def num_frames(num_samples: int, *, frame_length: int, hop_length: int, center: 
     return 1 + (padded - frame_length) // hop_length
 
 
+def per_clip(function, *arrays: jax.Array):
+    """`function` of each row of `arrays`: one after the other on a CPU, whose cache holds one clip, or side by side."""
+    if jax.default_backend() == "cpu":
+        return lax.map(lambda row: function(*row), arrays)
+    return jax.vmap(function)(*arrays)
+
+
 def map_frames(
     audio: jax.Array,
     function,
@@ -93,7 +100,9 @@ def map_frames(
         raise ValueError(f"audio of shape {audio.shape} holds no samples; give at least one")
     frames = num_frames(num_samples, frame_length=frame_length, hop_length=hop_length, center=center)
     before, behind = padding(center, frame_length)
-    block = frames if frames * frame_length * audio.dtype.itemsize <= _WHOLE_CLIP_BYTES else _BLOCK_FRAMES
+    # An accelerator takes all frames of all clips in one piece.
+    small = frames * frame_length * audio.dtype.itemsize <= _WHOLE_CLIP_BYTES or jax.default_backend() != "cpu"
+    block = frames if small else _BLOCK_FRAMES
     blocks = -(-frames // block)
     segment = (block - 1) * hop_length + frame_length
     after = max(0, (blocks - 1) * block * hop_length + segment - num_samples - before)
@@ -115,11 +124,13 @@ def map_frames(
 
     def transform_clip(clip):
         clip = clip if together else pad(clip)
+        if blocks == 1:
+            return transform_block(clip, 0)
         starts = jnp.arange(blocks) * (block * hop_length)
         output = lax.map(lambda start: transform_block(clip, start), starts)
         return output.reshape(blocks * block, *output.shape[2:])[:frames]
 
-    output = lax.map(transform_clip, pad(clips) if together else clips)
+    output = per_clip(transform_clip, pad(clips) if together else clips)
     return output.reshape(*leading, *output.shape[1:])
 
 
@@ -268,7 +279,7 @@ def _invert(spectrum, window, scale, *, hop_length, start, length):
         total = jnp.pad(total, (0, max(0, start + length - len(total))))
         return total[start : start + length]
 
-    clips = lax.map(invert, spectrum.reshape(-1, *spectrum.shape[-2:]))
+    clips = per_clip(invert, spectrum.reshape(-1, *spectrum.shape[-2:]))
     return clips.reshape(*spectrum.shape[:-2], length)
 
 

@@ -37,15 +37,6 @@ def clips_with(audio, name, value, *, above=-math.inf, most=math.inf):
     return audio.reshape(-1, audio.shape[-1]), values.reshape(-1), audio.shape
 
 
-def per_clip(function, *arrays):
-    """`function` of the rows: one after the other on a CPU, where memory decides, and side by side elsewhere."""
-    return lax.platform_dependent(
-        *arrays,
-        cpu=lambda *rows: lax.map(lambda row: function(*row), rows),
-        default=jax.vmap(function),
-    )
-
-
 def _phasor(spectrum):
     """Unit phasors; 1 where the spectrum is 0. Scaled first, so that tiny values keep a finite gradient."""
     size = lax.stop_gradient(jnp.maximum(jnp.abs(spectrum.real), jnp.abs(spectrum.imag)))
@@ -115,7 +106,7 @@ def _time_stretch(clips, rates, *, n_fft, hop_length, fit):
         samples = jnp.arange(num_samples)
         return audio[samples % kept] if fit == "repeat" else jnp.where(samples < kept, audio, 0)
 
-    return per_clip(stretch, clips, rates)
+    return stft.per_clip(stretch, clips, rates)
 
 
 def time_stretch_by(
@@ -209,7 +200,7 @@ def _pitch_shift(clips, semitones, *, n_fft, hop_length, most):
         audio = _stretched(clip, 1 / ratio, length=length, n_fft=n_fft, hop_length=hop_length)
         return _resampled(audio, ratio, length=num_samples, most=most)
 
-    return per_clip(shift, clips, semitones)
+    return stft.per_clip(shift, clips, semitones)
 
 
 def pitch_shift_by(
