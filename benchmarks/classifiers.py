@@ -11,8 +11,11 @@ Predictions must be those of numpy's pinv and of SVC on every clip of every fold
 Usage: python benchmarks/classifiers.py [--classifiers elm,svm] [--clips 216,360] [--folds 10] [--rounds 1]
 """
 
-import argparse
 import sys
+
+sys.path.append(sys.path.pop(0))  # behind the standard library, whose `signal` one of the scripts' names would hide
+
+import argparse
 
 from _measure import alternate, pin, print_table, ratio, recordings
 

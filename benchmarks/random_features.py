@@ -1,7 +1,7 @@
 """Features per second and peak memory of the ten random networks against plain torch, as ratios.
 
 One 29.17 s clip, the network alone: both sides start from the same log-mel (or waveform) and end with the feature
-vector, so the representation is in neither time (`log_mel.py` measures it). Contenders:
+vector, so the representation is in neither time (`signal.py` measures it). Contenders:
 
 mirjax  the compiled program that `mirjax.features.extract_each` runs for every clip
 port    torch written as the study's released code has it: conv2d, activation, max_pool2d; conv1d where a network is 1-D
@@ -14,10 +14,13 @@ weights, in a fresh process for each.
 Usage: python benchmarks/random_features.py [--width 120|3500] [--architectures NAME,…] [--rounds 5] [--threads 1]
 """
 
+import sys
+
+sys.path.append(sys.path.pop(0))  # behind the standard library, whose `signal` one of the scripts' names would hide
+
 import argparse
 import functools
 import subprocess
-import sys
 
 from _measure import alternate, peak_growth, pin, print_table, ratio, recordings
 

@@ -14,6 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 
+def _all_finite(values) -> bool:
+    """Found where the values are: an array on a device is not copied to the host."""
+    return bool(jnp.isfinite(values).all() if isinstance(values, jax.Array) else np.isfinite(values).all())
+
+
 def as_array(values, name: str = "values", *, min_ndim: int = 1, check_finite: bool = True) -> jax.Array:
     """Real floating-point array of at least `min_ndim` axes, none of them empty.
 
@@ -29,7 +34,7 @@ def as_array(values, name: str = "values", *, min_ndim: int = 1, check_finite: b
     shape = np.shape(values)
     if len(shape) < min_ndim or 0 in shape:
         raise ValueError(f"{name} of shape {shape} must have at least {min_ndim} axes, none of them empty")
-    if check_finite and not isinstance(values, jax.core.Tracer) and not np.isfinite(np.asarray(values)).all():
+    if check_finite and not isinstance(values, jax.core.Tracer) and not _all_finite(values):
         raise ValueError(f"{name} holds NaN or infinity; repair or drop such clips")
     array = jnp.asarray(values)
     return array.astype(jnp.float32) if array.dtype.itemsize < 4 else array

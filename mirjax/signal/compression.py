@@ -216,7 +216,7 @@ def pcen(
     for name, value in (("gain", gain), ("bias", bias), ("power", power)):
         if not (isinstance(value, numbers.Real) and 0 <= value < math.inf):
             raise ValueError(f"{name}={value!r} must be a number of at least 0")
-    checks.positive(eps=eps)
+    checks.positive(eps=eps, time_constant=time_constant)
     checks.integer(max_size=max_size)
     if b is None:
         b = pcen_coefficient(sample_rate=sample_rate, hop_length=hop_length, time_constant=time_constant)

@@ -222,6 +222,19 @@ def _weights(channels, audio):
     return weights
 
 
+@functools.partial(jax.jit, static_argnames=("filter", "hop_length"))
+def _mean_squares(audio, filter, hop_length):
+    """Mean square of each whole hop of the filtered audio, clip by clip: f32[..., N] → f32[..., N // hop_length]."""
+    pieces = audio.shape[-1] // hop_length
+
+    def run(clip):
+        filtered, _ = recursive_filter(clip, filter)
+        return (filtered[: pieces * hop_length].reshape(pieces, hop_length) ** 2).mean(axis=-1)
+
+    squares = stft.per_clip(run, audio.reshape(-1, audio.shape[-1]))
+    return squares.reshape(*audio.shape[:-1], pieces)
+
+
 def _energies(audio, sample_rate, channels, hops):
     """Weighted sum over channels of the mean square in windows of `hops` · 100 ms, 100 ms apart: f32[..., T]."""
     audio = checks.as_audio(audio)
@@ -233,13 +246,10 @@ def _energies(audio, sample_rate, channels, hops):
             f"audio of {audio.shape[-1]} samples is shorter than one window of {hops / 10:g} s "
             f"({hops * hop_length} samples at {sample_rate:g} Hz); loudness is not defined for it"
         )
-    filtered, _ = recursive_filter(audio, filter)
-    pieces = audio.shape[-1] // hop_length
-    filtered = filtered[..., : pieces * hop_length].reshape(*audio.shape[:-1], pieces, hop_length)
-    squares = (filtered**2).mean(axis=-1)
+    squares = _mean_squares(audio, filter, hop_length)
     if weights is not None:
         squares = jnp.einsum("...ct,c->...t", squares, jnp.asarray(weights, squares.dtype), precision=_HIGHEST)
-    windows = pieces - hops + 1
+    windows = squares.shape[-1] - hops + 1
     return sum(squares[..., i : i + windows] for i in range(hops)) / hops
 
 

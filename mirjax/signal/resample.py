@@ -146,15 +146,20 @@ def _resample(audio, plan):
     length = -(-num_samples * plan.up // plan.down)
     frames = -(-length // plan.num_outputs)
     after = max(0, (frames - 1) * plan.hop_length + plan.frame_length - plan.before - num_samples)
-    padded = jnp.pad(audio, [(0, 0)] * (audio.ndim - 1) + [(plan.before, after)])
-    output = stft.map_frames(
-        padded,
-        lambda part: resample_frames(part, plan),
-        frame_length=plan.frame_length,
-        hop_length=plan.hop_length,
-        center=False,
-    )[..., :frames, :]
-    return output.reshape(*audio.shape[:-1], frames * plan.num_outputs)[..., :length]
+
+    def run(clip):
+        output = stft.map_frames(
+            jnp.pad(clip, (plan.before, after)),
+            lambda part: resample_frames(part, plan),
+            frame_length=plan.frame_length,
+            hop_length=plan.hop_length,
+            center=False,
+        )
+        return output[:frames].reshape(-1)[:length]
+
+    # Clip by clip: a batch's outputs, frames and padding at once would be paged in anew at every call.
+    output = stft.per_clip(run, audio.reshape(-1, num_samples))
+    return output.reshape(*audio.shape[:-1], length)
 
 
 def resample(

@@ -283,6 +283,18 @@ def _invert(spectrum, window, scale, *, hop_length, start, length):
     return clips.reshape(*spectrum.shape[:-2], length)
 
 
+def _as_spectrum(spectrum):
+    """Complex spectrum [..., T, F], checked; half-precision has no complex numbers."""
+    if np.ndim(spectrum) < 2 or 0 in np.shape(spectrum):
+        raise ValueError(f"spectrum of shape {np.shape(spectrum)} must be [..., T, F] and not empty")
+    spectrum = jnp.asarray(spectrum)
+    if not jnp.issubdtype(spectrum.dtype, jnp.complexfloating):
+        raise ValueError(f"spectrum is {spectrum.dtype}; a complex one is needed (for magnitudes use griffin_lim)")
+    if not isinstance(spectrum, jax.core.Tracer) and not jnp.isfinite(spectrum).all():
+        raise ValueError("spectrum holds NaN or infinity; repair or drop such clips")
+    return spectrum
+
+
 def istft(
     spectrum: jax.Array,
     *,
@@ -311,11 +323,7 @@ def istft(
 
     Reference: Griffin & Lim (1984), equation 6.
     """
-    if np.ndim(spectrum) < 2 or 0 in np.shape(spectrum):
-        raise ValueError(f"spectrum of shape {np.shape(spectrum)} must be [..., T, F] and not empty")
-    spectrum = jnp.asarray(spectrum)
-    if not jnp.issubdtype(spectrum.dtype, jnp.complexfloating):
-        raise ValueError(f"spectrum is {spectrum.dtype}; a complex one is needed (for magnitudes use griffin_lim)")
+    spectrum = _as_spectrum(spectrum)
     frames, bins = spectrum.shape[-2:]
     n_fft = 2 * (bins - 1) if n_fft is None else n_fft
     hop_length, window = windowed(n_fft, hop_length, win_length, window)
@@ -455,14 +463,17 @@ def phase_vocoder(
 
     Reference: Flanagan & Golden (1966); Dolson (1986).
     """
-    if np.ndim(spectrum) < 2 or 0 in np.shape(spectrum):
-        raise ValueError(f"spectrum of shape {np.shape(spectrum)} must be [..., T, F] and not empty")
+    spectrum = _as_spectrum(spectrum)
     checks.positive(rate=rate)
-    spectrum = jnp.asarray(spectrum)
-    frames, bins = spectrum.shape[-2:]
-    n_fft = 2 * (bins - 1) if n_fft is None else n_fft
+    n_fft = 2 * (spectrum.shape[-1] - 1) if n_fft is None else n_fft
     hop_length = n_fft // 4 if hop_length is None else hop_length
     checks.integer(n_fft=n_fft, hop_length=hop_length)
+    return _phase_vocoder(spectrum, rate=float(rate), hop_length=hop_length, n_fft=n_fft)
+
+
+@functools.partial(jax.jit, static_argnames=("rate", "hop_length", "n_fft"))
+def _phase_vocoder(spectrum, *, rate, hop_length, n_fft):
+    frames, bins = spectrum.shape[-2:]
     steps = np.arange(0, frames, rate, dtype=np.float64)
     before = steps.astype(int)
     real = jnp.finfo(spectrum.dtype).dtype

@@ -113,7 +113,9 @@ def _pitch_tuning(frequencies, *, resolution, bins_per_octave):
     edges = np.linspace(-0.5, 0.5, math.ceil(1 / resolution) + 1)
     sounding = frequencies > 0
     octaves = jnp.log2(jnp.where(sounding, frequencies, 1) / 27.5)
-    residual = jnp.mod(bins_per_octave * octaves, 1)
+    # A frequency on the edge of two cells belongs to the upper one, whatever the last digit of its logarithm.
+    slack = max(1e-6 * resolution, 64 * float(jnp.finfo(octaves.dtype).eps))
+    residual = jnp.mod(bins_per_octave * octaves + slack, 1)
     residual = jnp.where(residual >= 0.5, residual - 1, residual)
     cell = jnp.searchsorted(jnp.asarray(edges, residual.dtype), residual, side="right") - 1
     cell = jnp.clip(cell, 0, len(edges) - 2)
