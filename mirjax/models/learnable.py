@@ -2,7 +2,8 @@
 
 Arrays: waveforms `[B, N]` or spectrograms `[B, T, F]` in, maps `[B, T', C]` out; frequencies and widths are stored in
 the units of their papers. Each starts at a known representation, keeps its parameters in their valid range at every
-call (whatever an optimiser does to them), and has finite gradients at silence.
+call (whatever an optimiser does to them), and has finite gradients at silence. Integers are refused; float16 and
+bfloat16 are computed in, and come back as, float32, as in `mirjax.signal`.
 Source: Pons et al. (2019), log-learn (ARCHITECTURES §7.3); Ravanelli & Bengio (2018), SincNet; Zeghidour et al. (2021),
 LEAF (both §7.3b); Wang et al. (2017), trainable PCEN.
 Names: `LogLearn`, `SincFilters`, `SincNet`, `GaborFilters`, `SPCEN`, `Leaf`, `LearnableSTFT`, `LearnableMel`, `Chain`.
@@ -41,16 +42,20 @@ def _mel_points(low: float, high: float, count: int) -> np.ndarray:
     return filters.mel_to_hz(np.linspace(low, high, count), scale="htk")
 
 
-def _require_waveform(x, least: int, what: str) -> None:
-    if x.ndim != 2 or x.shape[1] < least:
-        raise ValueError(
-            f"{what} needs waveforms [B, N] of at least {least} samples, got shape {x.shape}; pad the clip"
-        )
+def _as_waveforms(x, least: int, what: str) -> jax.Array:
+    """Floating-point waveforms [B, N], at least float32; values are not looked at."""
+    shape = np.shape(x)
+    if len(shape) != 2 or shape[1] < least:
+        raise ValueError(f"{what} needs waveforms [B, N] of at least {least} samples, got shape {shape}; pad the clip")
+    return checks.as_array(x, f"the input of {what}", check_finite=False)
 
 
-def _require_spectrogram(x, what: str) -> None:
-    if x.ndim != 3 or 0 in x.shape:
-        raise ValueError(f"{what} needs a spectrogram [B, T, F], got shape {x.shape}")
+def _as_spectrogram(x, what: str) -> jax.Array:
+    """Floating-point spectrogram [B, T, F], at least float32; values are not looked at."""
+    shape = np.shape(x)
+    if len(shape) != 3 or 0 in shape:
+        raise ValueError(f"{what} needs a spectrogram [B, T, F], got shape {shape}")
+    return checks.as_array(x, f"the input of {what}", check_finite=False)
 
 
 class Chain(nn.Module):
@@ -93,7 +98,7 @@ class LogLearn(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Power or magnitude spectrogram f32[B, T, F], not negative → f32[B, T, F]."""
-        _require_spectrogram(x, "log-learn")
+        x = _as_spectrogram(x, "log-learn")
         a, b = self.param("a", _constant(self.a)), self.param("b", _constant(self.b))
         y = jnp.log(jnp.exp(a).astype(x.dtype) * x + nn.softplus(b).astype(x.dtype))
         layers.expose(self, "log_learn", y)
@@ -243,7 +248,7 @@ class SincNet(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Waveform f32[B, N] → map f32[B, T', widths[-1]], T' about N / 27."""
         checks.integer(kernel_size=self.kernel_size, pool=self.pool)
-        _require_waveform(x, self.least_samples, "SincNet")
+        x = _as_waveforms(x, self.least_samples, "SincNet")
         kernel = SincFilters(self.num_filters, self.length, self.sample_rate, name="filters")().astype(x.dtype)
         x = self._activate(_convolve_max(x[..., None], kernel, None, pool=self.pool, absolute=True), "sinc")
         for i, width in enumerate(self.widths, start=2):
@@ -315,6 +320,8 @@ class SPCEN(nn.Module):
 
     y = (E / (ε + M)^α + δ)^{1/r} − δ^{1/r}, M(t) = (1 − s) M(t − 1) + s E(t), M(−1) = E(0);
     α in [0, 1], r ≥ 1, s in [0, 1], δ ≥ 10⁻³ at every call.
+    At silence the gradient with respect to E is finite but large: ε^−α δ^(1/r − 1) / r = 1.2 · 10¹¹ with the initial
+    values. To train layers in front of it, raise `floor`, or keep energies off 0 as `Leaf` does (`least_energy`).
 
     Attributes:
       alpha, delta, root, smooth: initial α, δ, r, s.
@@ -335,7 +342,7 @@ class SPCEN(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Energies f32[B, T, F], not negative → f32[B, T, F]."""
-        _require_spectrogram(x, "sPCEN")
+        x = _as_spectrogram(x, "sPCEN")
 
         def parameter(name, initial, low, high=None):
             values = self.param(name, _constant(np.full(x.shape[-1], initial)))
@@ -394,7 +401,7 @@ class Leaf(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Waveform f32[B, N] → f32[B, ⌈N / stride⌉, num_filters]."""
         checks.integer(stride=self.stride)
-        _require_waveform(x, 1, "LEAF")
+        x = _as_waveforms(x, 1, "LEAF")
         gabor = GaborFilters(self.num_filters, self.length, self.sample_rate, self.fmin, self.fmax, name="filters")()
         kernel = jnp.concatenate(gabor, axis=1).astype(x.dtype)
         sigma = self.param("low_pass", _constant(np.full(self.num_filters, self.low_pass)))
@@ -474,7 +481,7 @@ class LearnableSTFT(nn.Module):
         """Waveform f32[B, N] → f32[B, T, 1 + n_fft // 2]."""
         checks.integer(n_fft=self.n_fft)
         checks.positive(power=self.power)
-        _require_waveform(x, 1, "a learnable STFT")
+        x = _as_waveforms(x, 1, "a learnable STFT")
         if not (self.learn_window or self.learn_kernels):
             raise ValueError("learn_window=False and learn_kernels=False leave nothing to learn; use stft.spectrogram")
         win_length = self.n_fft if self.win_length is None else self.win_length
@@ -542,7 +549,7 @@ class LearnableMel(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Spectrogram f32[B, T, 1 + n_fft // 2] → f32[B, T, n_mels]."""
-        _require_spectrogram(x, "a learnable mel bank")
+        x = _as_spectrogram(x, "a learnable mel bank")
         if x.shape[-1] != 1 + self.n_fft // 2:
             raise ValueError(f"n_fft={self.n_fft} has {1 + self.n_fft // 2} bins, the spectrogram {x.shape[-1]}")
         bank = filters.mel_filters(

@@ -24,17 +24,25 @@ from mirjax.signal import checks, stft
 from mirjax.signal.stretch import clips_with, pitch_shift_by, time_stretch_by
 
 
+def _is_number(value, kind=numbers.Real) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _plain(value):
+    """A Python number out of an array without axes."""
+    return value.item() if hasattr(value, "item") else value
+
+
 def _range(name: str, low: float, high: float, *, above: float = -math.inf) -> None:
-    for value in (low, high):
-        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-            raise ValueError(f"{name} from {low!r} to {high!r} must be finite numbers")
+    if not (_is_number(low) and _is_number(high)):
+        raise ValueError(f"{name} from {low!r} to {high!r} must be finite numbers")
     if not above < low <= high:
         bound = "" if above == -math.inf else f"{above:g} < "
         raise ValueError(f"{name} from {low:g} to {high:g}: need {bound}low <= high")
 
 
 def _uniform(key, low, high, dtype):
-    return jax.random.uniform(key, (), dtype, low, high)
+    return jnp.minimum(jax.random.uniform(key, (), dtype, low, high), high)  # scaling may round above `high`
 
 
 def compose(*functions):
@@ -52,15 +60,26 @@ def per_example(function):
     """A function of (key, batch) that applies `function` (key, x) to every row with its own key.
 
     The rows are computed one after the other on a CPU (memory of one example) and by `vmap` elsewhere. It is compiled
-    once for each shape, so make it once and keep it.
+    once for each shape, so make it once and keep it. The batch is an array or a tree of arrays with the same number of
+    rows; anything else is a ValueError.
     """
 
     @jax.jit
     def batched(key, batch):
-        keys = jax.random.split(key, jax.tree.leaves(batch)[0].shape[0])
-        return stft.per_clip(function, keys, batch)
+        return stft.per_clip(function, jax.random.split(key, _rows(batch)), batch)
 
     return batched
+
+
+def _rows(batch) -> int:
+    """Rows of a batch, which all arrays of its tree have."""
+    shapes = [x.shape for x in jax.tree.leaves(batch)]
+    if not shapes or () in shapes:
+        raise ValueError("batch must hold arrays of B rows each; turn lists of numbers into arrays")
+    rows = {shape[0] for shape in shapes}
+    if len(rows) != 1:
+        raise ValueError(f"all arrays of a batch must have the same number of rows, got {sorted(rows)}")
+    return rows.pop()
 
 
 # ── time and pitch ──
@@ -96,7 +115,7 @@ def pitch_shift(
     _range("semitones", low, high)
     audio = checks.as_audio(audio)
     semitones = _uniform(key, low, high, audio.dtype)
-    return pitch_shift_by(audio, semitones, n_fft=n_fft, hop_length=hop_length, max_semitones=high)
+    return pitch_shift_by(audio, semitones, n_fft=n_fft, hop_length=hop_length, max_semitones=max(0, high))
 
 
 # ── level, sign and place ──
@@ -122,15 +141,21 @@ def polarity(key: jax.Array, audio: jax.Array) -> jax.Array:
 
 
 def time_shift(key: jax.Array, audio: jax.Array, *, low: int = 0, high: int | None = None) -> jax.Array:
-    """Roll one example by a number of samples drawn from low … high (N − 1 when None); what leaves comes back in."""
+    """Roll one example by a number of samples drawn from low … high (N − 1 when None); what leaves comes back in.
+
+    Both are whole numbers, negative ones shift to the left.
+    """
     audio = checks.as_audio(audio)
     high = audio.shape[-1] - 1 if high is None else high
+    for name, value in (("low", low), ("high", high)):
+        if not _is_number(value, numbers.Integral) or abs(value) >= 2**31 - 1:
+            raise ValueError(f"{name}={value!r} must be a whole number of samples, less than 2³¹ − 1 from 0")
     _range("time shift in samples", low, high)
     return jnp.roll(audio, jax.random.randint(key, (), int(low), int(high) + 1), axis=-1)
 
 
 def random_crop(key: jax.Array, x: jax.Array, *, length: int, axis: int = -1) -> jax.Array:
-    """A part of `length` steps from a random place of one example, which stays as it is when it has no more.
+    """A part of `length` steps from a random place of one example, which may have just as many but not fewer.
 
     Args:
       key: PRNG key.
@@ -139,10 +164,12 @@ def random_crop(key: jax.Array, x: jax.Array, *, length: int, axis: int = -1) ->
       axis: axis to crop.
 
     Raises:
-      ValueError: if the axis has fewer than `length` steps.
+      ValueError: if the axis has fewer than `length` steps, or there is no such axis.
     """
     checks.integer(length=length)
     x = jnp.asarray(x)
+    if not _is_number(axis, numbers.Integral) or not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"axis={axis!r} is not an axis of x, whose shape is {x.shape}")
     steps = x.shape[axis]
     if length > steps:
         raise ValueError(f"length={length} exceeds the {steps} steps of axis {axis}; pad the example or lower length")
@@ -156,7 +183,8 @@ def random_crop(key: jax.Array, x: jax.Array, *, length: int, axis: int = -1) ->
 def add_noise(audio: jax.Array, noise: jax.Array, snr) -> jax.Array:
     """Audio plus noise, scaled so that each clip stands `snr` decibels above it.
 
-    10 log₁₀(Σ x² / Σ (g n)²) = snr over the last axis. A silent clip stays silent; silent noise adds nothing.
+    10 log₁₀(Σ x² / Σ (g n)²) = snr over the last axis, at any level that the type holds. A silent clip stays silent;
+    silent noise adds nothing.
 
     Args:
       audio: f32[..., N].
@@ -168,10 +196,14 @@ def add_noise(audio: jax.Array, noise: jax.Array, snr) -> jax.Array:
     if noise.shape != shape:
         raise ValueError(f"noise of shape {noise.shape} must have the shape of the audio, {shape}")
     noise = noise.reshape(clips.shape).astype(clips.dtype)
-    signal_power, noise_power = (clips**2).sum(axis=-1), (noise**2).sum(axis=-1)
-    some = (signal_power > 0) & (noise_power > 0)
-    ratio = jnp.where(some, signal_power, 1) / jnp.where(some, noise_power, 1)
-    scale = jnp.where(some, jnp.sqrt(ratio) * 10 ** (-snr / 20), 0)
+    peaks = [lax.stop_gradient(jnp.abs(x).max(axis=-1)) for x in (clips, noise)]
+    some = (peaks[0] > 0) & (peaks[1] > 0)
+    # Over their peaks, so that no square is too large or too small.
+    peak, noise_peak = (jnp.where(some, x, 1) for x in peaks)
+    clip_power = jnp.where(some, ((clips / peak[:, None]) ** 2).sum(axis=-1), 1)
+    noise = noise / noise_peak[:, None]
+    noise_power = jnp.where(some, (noise**2).sum(axis=-1), 1)
+    scale = jnp.where(some, jnp.sqrt(clip_power / noise_power) * peak * 10 ** (-snr / 20), 0)
     return (clips + scale[:, None] * noise).reshape(shape)
 
 
@@ -298,7 +330,8 @@ def equalise(
 @functools.partial(jax.jit, static_argnames=("sample_rate", "num_taps"))
 def _low_pass(clips, cutoffs, *, sample_rate, num_taps):
     half = num_taps // 2
-    size = _fast_length(clips.shape[-1] + half)
+    size = _fast_length(max(num_taps, clips.shape[-1] + half))
+    cutoffs = jnp.clip(cutoffs, 0, sample_rate / 2)
     window = 0.54 + 0.46 * np.cos(np.pi * np.arange(-half, half + 1) / max(half, 1))
     n = jnp.arange(-half, half + 1, dtype=clips.dtype)
 
@@ -316,12 +349,17 @@ def low_pass_by(audio: jax.Array, cutoff, *, sample_rate: float, num_taps: int =
 
     Args:
       audio: f32[..., N].
-      cutoff: hertz, where the amplitude is one half; one number, or one for each clip f32[...]. May be traced.
+      cutoff: hertz, where the amplitude is one half; one number, or one for each clip f32[...]. May be traced: a traced
+        one is limited to 0 … sample_rate / 2, at which all passes.
       sample_rate: hertz.
       num_taps: odd length of the filter; the transition is about 3.3 · sample_rate / num_taps wide.
 
     Returns:
       f32[..., N].
+
+    Raises:
+      ValueError: for a cut-off that is known and not in 0 < cutoff ≤ sample_rate / 2, cut-offs that do not match the
+        clips, an even `num_taps`.
     """
     checks.positive(sample_rate=sample_rate)
     checks.integer(num_taps=num_taps)
@@ -342,13 +380,18 @@ def low_pass(
 ) -> jax.Array:
     """Low-pass one example at a cut-off drawn evenly on a logarithmic scale from [low, high] hertz.
 
-    `high` is half the sample rate when None; see `low_pass_by`.
+    `high` is half the sample rate when None, and may not be above it; see `low_pass_by`.
     """
     checks.positive(sample_rate=sample_rate)
     high = sample_rate / 2 if high is None else high
-    _range("cutoff in hertz", low, min(high, sample_rate / 2), above=0)
+    _range("cutoff in hertz", low, high, above=0)
+    if high > sample_rate / 2:
+        raise ValueError(
+            f"high={high:g} Hz lies above half the sample rate, {sample_rate / 2:g} Hz; lower it or leave it out"
+        )
     audio = checks.as_audio(audio)
-    cutoff = jnp.exp(_uniform(key, math.log(low), math.log(high), audio.dtype))
+    # The exponential of the logarithm may round above `high`.
+    cutoff = jnp.minimum(jnp.exp(_uniform(key, math.log(low), math.log(high), audio.dtype)), high)
     return low_pass_by(audio, cutoff, sample_rate=sample_rate, num_taps=num_taps)
 
 
@@ -369,16 +412,13 @@ def mixup(key: jax.Array, batch, *, alpha: float = 0.2):
       The mixed batch, of the same structure.
 
     Raises:
-      ValueError: for integer arrays (class numbers cannot be mixed) or arrays of different numbers of rows.
+      ValueError: for integer arrays (class numbers cannot be mixed), arrays of different numbers of rows, or none.
 
     Reference: Zhang, Cisse, Dauphin & Lopez-Paz (2018); one λ an example.
     """
     checks.positive(alpha=alpha)
     batch = jax.tree.map(lambda x: checks.as_array(x, "a part of batch"), batch)
-    rows = {x.shape[0] for x in jax.tree.leaves(batch)}
-    if len(rows) != 1:
-        raise ValueError(f"all arrays of a batch must have the same number of rows, got {sorted(rows)}")
-    (count,) = rows
+    count = _rows(batch)
     weight_key, order_key = jax.random.split(key)
     weights = jax.random.beta(weight_key, alpha, alpha, (count,))
     order = jax.random.permutation(order_key, count)
@@ -427,6 +467,9 @@ def spec_augment(
     Returns:
       f32[..., T, F].
 
+    Raises:
+      ValueError: for negative or fractional counts and widths, a fraction outside of [0, 1], a fill that is not finite.
+
     Reference: Park et al. (2019), section 2 and table 1 (policy LD).
     """
     checks.integer(
@@ -436,8 +479,10 @@ def spec_augment(
         num_frequency_masks=num_frequency_masks,
         frequency_width=frequency_width,
     )
-    if not 0 <= max_time_fraction <= 1:
-        raise ValueError(f"max_time_fraction={max_time_fraction} must lie between 0 and 1")
+    if not _is_number(max_time_fraction) or not 0 <= max_time_fraction <= 1:
+        raise ValueError(f"max_time_fraction={max_time_fraction!r} must lie between 0 and 1")
+    if fill is not None and not isinstance(fill, jax.core.Tracer) and (np.ndim(fill) or not _is_number(_plain(fill))):
+        raise ValueError(f"fill={fill!r} must be a finite number, or None for the mean")
     spectrogram = checks.as_array(spectrogram, "spectrogram", min_ndim=2)
     frames, bins = spectrogram.shape[-2:]
     time_key, frequency_key = jax.random.split(key)

@@ -22,7 +22,7 @@ DELTA_MODES = ("interp", "nearest", "mirror", "constant", "wrap")
 _PAD_MODES = {"nearest": "edge", "mirror": "reflect", "constant": "constant", "wrap": "wrap"}
 
 
-@functools.lru_cache
+@functools.lru_cache(typed=True)
 def _dct(size, dct_type, norm):
     checks.integer(size=size, least=2 if dct_type == 1 else 1)
     checks.choice("dct_type", dct_type, (1, 2, 3))
@@ -176,6 +176,7 @@ def mfcc(
     Raises:
       ValueError: as `mel.mel_spectrogram` and `log_mel_to_mfcc`.
     """
+    compression.check_decibels(top_db=top_db)
     settings = {"n_fft": n_fft, "hop_length": hop_length, "center": center, "norm": mel_norm, **mel_settings}
     db = compression.power_to_db(mel.mel_spectrogram(audio, sample_rate=sample_rate, **settings), top_db=None)
     if top_db is not None:
@@ -191,7 +192,7 @@ def mfcc(
     return log_mel_to_mfcc(db, n_mfcc=n_mfcc, dct_type=dct_type, norm=norm, lifter=lifter)
 
 
-@functools.lru_cache
+@functools.lru_cache(typed=True)
 def _savitzky_golay(width, order, polyorder):
     """Derivative `order` of the polynomial fitted to `width` equidistant values, at each of them: f64[width, width]."""
     t = np.arange(width) - width // 2

@@ -27,6 +27,8 @@ def as_array(values, name: str = "values", *, min_ndim: int = 1, check_finite: b
     Raises:
       ValueError: for integers, complex numbers, an empty array, too few axes; for NaN or infinity outside of `jit`.
     """
+    if values is None or isinstance(values, str | bytes):
+        raise ValueError(f"{name} is {values!r:.40}; give an array of numbers (mirjax.data.audio.decode reads files)")
     dtype = values.dtype if hasattr(values, "dtype") else np.asarray(values).dtype
     if not jnp.issubdtype(dtype, jnp.floating):
         remedy = "divide integer samples by 32768 (int16)" if jnp.issubdtype(dtype, jnp.integer) else "give real floats"
@@ -42,6 +44,8 @@ def as_array(values, name: str = "values", *, min_ndim: int = 1, check_finite: b
 
 def as_audio(audio, name: str = "audio", *, min_samples: int = 1) -> jax.Array:
     """Audio f32[..., N] or f64[..., N] with N ≥ `min_samples`; errors as `as_array`."""
+    if audio is None or isinstance(audio, str | bytes):
+        return as_array(audio, name)  # its error names the remedy
     shape = np.shape(audio)
     if not shape or shape[-1] < min_samples:
         raise ValueError(f"{name} of shape {shape} needs at least {min_samples} samples on its last axis; pad it")
@@ -74,6 +78,10 @@ def choice(name: str, value, allowed) -> None:
 def frequency_range(fmin: float, fmax: float | None, sample_rate: float) -> float:
     """Upper edge in hertz (half the sample rate for None), after checking 0 ≤ fmin < fmax ≤ sample_rate / 2."""
     positive(sample_rate=sample_rate)
+    if not isinstance(fmin, numbers.Real) or not isinstance(fmax, numbers.Real | None):
+        raise ValueError(
+            f"fmin={fmin!r} must be a number of hertz, and fmax={fmax!r} one or None (half the sample rate)"
+        )
     fmax = sample_rate / 2 if fmax is None else fmax
     if not 0 <= fmin < fmax <= sample_rate / 2:
         raise ValueError(

@@ -66,7 +66,7 @@ def normalise_frames(values: jax.Array, *, norm: float | None = np.inf, threshol
     return jnp.where(loud, values / peak / jnp.where(loud, length, 1), values)
 
 
-@functools.lru_cache
+@functools.lru_cache(typed=True)
 def chroma_filters(
     *,
     sample_rate: float,

@@ -25,6 +25,13 @@ def as_spectrogram(values, name: str = "spectrogram") -> jax.Array:
     return jnp.asarray(values) if 0 in np.shape(values) else checks.as_array(values, name, min_ndim=0)
 
 
+def _not_negative(spectrogram):
+    """The same, after refusing negative numbers where they are known (outside of `jit`)."""
+    if not isinstance(spectrogram, jax.core.Tracer) and (spectrogram < 0).any():
+        raise ValueError("spectrogram holds negative numbers; give powers or magnitudes, not decibels")
+    return spectrogram
+
+
 def _item_axes(values):
     """The last two axes (time and frequency), or all of an array that has fewer."""
     return tuple(range(-min(2, values.ndim), 0))
@@ -39,7 +46,12 @@ def _reference_db(power, ref, amin):
         if not (math.isfinite(ref) and ref != 0):
             raise ValueError(f"ref={ref!r} must be a finite number other than 0, 'max' or an array")
         return 10 * math.log10(max(amin, abs(ref)))
+    elif callable(ref) or ref is None:
+        raise ValueError(f"ref={ref!r} must be a number, 'max' (the loudest value of each item) or an array")
     else:
+        known = not isinstance(ref, jax.core.Tracer)
+        if known and not (np.isfinite(np.asarray(ref)).all() and (np.asarray(ref) != 0).all()):
+            raise ValueError(f"ref={ref!r} must hold finite numbers other than 0")
         ref = jnp.abs(jnp.asarray(ref, power.dtype))
         if ref.ndim and ref.shape != power.shape[:-2]:
             raise ValueError(
@@ -50,14 +62,23 @@ def _reference_db(power, ref, amin):
     return 10 * jnp.log10(jnp.maximum(ref, amin))
 
 
+def _representable(dtype, **values):
+    """Refuse floors that are 0 (or without digits) in the numbers computed with."""
+    for name, value in values.items():
+        if value < float(jnp.finfo(dtype).tiny):
+            raise ValueError(f"{name}={value!r} is below the smallest {dtype} number with all digits; raise it")
+
+
 def _decibels(power, ref, amin, top_db):
     if power.size == 0:
         return power
+    _representable(power.dtype, amin=amin)
     db = 10 * jnp.log10(jnp.maximum(power, amin)) - _reference_db(power, ref, amin)
     return db if top_db is None else jnp.maximum(db, db.max(axis=_item_axes(db), keepdims=True) - top_db)
 
 
-def _check_decibels(amin, top_db):
+def check_decibels(*, amin: float = 1.0, top_db: float | None) -> None:
+    """Refuse an `amin` that is not above 0 and a negative `top_db`."""
     checks.positive(amin=amin)
     if top_db is not None and not (isinstance(top_db, numbers.Real) and top_db >= 0):
         raise ValueError(f"top_db={top_db!r} must be a number of at least 0, or None for no floor")
@@ -78,7 +99,7 @@ def power_to_db(power: jax.Array, *, ref=1.0, amin: float = 1e-10, top_db: float
     Raises:
       ValueError: for a `ref` of 0 or of the wrong shape, amin ≤ 0, top_db < 0, integer or complex or non-finite power.
     """
-    _check_decibels(amin, top_db)
+    check_decibels(amin=amin, top_db=top_db)
     return _decibels(as_spectrogram(power, "power"), ref, amin, top_db)
 
 
@@ -87,7 +108,7 @@ def amplitude_to_db(amplitude: jax.Array, *, ref=1.0, amin: float = 1e-5, top_db
 
     The floor is taken before the logarithm and nothing is squared, so no small magnitude is lost in float32.
     """
-    _check_decibels(amin, top_db)
+    check_decibels(amin=amin, top_db=top_db)
     magnitude = jnp.abs(as_spectrogram(amplitude, "amplitude"))
     # Twice the decibels of the magnitude itself.
     return 2 * _decibels(magnitude, ref, amin, None if top_db is None else top_db / 2)
@@ -119,21 +140,25 @@ def log_offset(spectrogram: jax.Array, *, offset: float, base: float = math.e) -
     """log_base(x + offset) of f32[..., T, F]; offset > 0 in the units of x."""
     checks.positive(offset=offset)
     _check_base(base)
-    return _in_base(jnp.log(as_spectrogram(spectrogram) + offset), base)
+    spectrogram = as_spectrogram(spectrogram)
+    _representable(spectrogram.dtype, offset=offset)
+    return _in_base(jnp.log(spectrogram + offset), base)
 
 
 def log_floor(spectrogram: jax.Array, *, floor: float, base: float = math.e) -> jax.Array:
     """log_base(max(x, floor)) of f32[..., T, F]; floor > 0 in the units of x."""
     checks.positive(floor=floor)
     _check_base(base)
-    return _in_base(jnp.log(jnp.maximum(as_spectrogram(spectrogram), floor)), base)
+    spectrogram = as_spectrogram(spectrogram)
+    _representable(spectrogram.dtype, floor=floor)
+    return _in_base(jnp.log(jnp.maximum(spectrogram, floor)), base)
 
 
 def log_scaled(spectrogram: jax.Array, *, scale: float = 10_000.0, base: float = 10.0) -> jax.Array:
     """log_base(1 + scale · x) of f32[..., T, F]: 0 at silence. The defaults are Pons' (2019) networks'."""
     checks.positive(scale=scale)
     _check_base(base)
-    return _in_base(jnp.log1p(scale * as_spectrogram(spectrogram)), base)
+    return _in_base(jnp.log1p(scale * _not_negative(as_spectrogram(spectrogram))), base)
 
 
 def pcen_coefficient(*, sample_rate: float, hop_length: int, time_constant: float = 0.4) -> float:
@@ -212,7 +237,7 @@ def pcen(
 
     Reference: Wang et al. (2017); Lostanlen et al. (2019).
     """
-    energy = checks.as_array(spectrogram, "spectrogram", min_ndim=2)
+    energy = _not_negative(checks.as_array(spectrogram, "spectrogram", min_ndim=2))
     for name, value in (("gain", gain), ("bias", bias), ("power", power)):
         if not (isinstance(value, numbers.Real) and 0 <= value < math.inf):
             raise ValueError(f"{name}={value!r} must be a number of at least 0")

@@ -10,8 +10,11 @@ Names: `cqt`, `vqt`, `icqt`, `ivqt`, `pseudo_cqt`, `hybrid_cqt`, `harmonic_cqt`,
 `cqt_frame_length`, `cqt_frequencies`, `wavelet_lengths`, `wavelet`.
 """
 
+import dataclasses
 import functools
 import math
+import sys
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +57,7 @@ _HIGHEST = lax.Precision.HIGHEST
 # Bytes of one intermediate product. On CPU a larger one leaves the cache; elsewhere it only takes memory.
 _STEP_BYTES = {"cpu": 12 << 20}
 _OTHER_STEP_BYTES = 64 << 20
+_MOST_SLICES = 16
 
 
 def _as_complex(parts: jax.Array) -> jax.Array:
@@ -100,7 +104,12 @@ def _correlate(audio, kernel: np.ndarray, *, hop_length: int, frames: int, pad: 
 
     def respond(hops):
         count = len(hops) - r + 1
-        rows = jnp.concatenate([hops[j : j + count] for j in range(r)], axis=1)
+        if r <= _MOST_SLICES:
+            rows = jnp.concatenate([hops[j : j + count] for j in range(r)], axis=1)
+        else:
+            # Slower to gather, but the compiler would take seconds over hundreds of slices.
+            flat = hops.reshape(-1)
+            rows = jax.vmap(lambda t: lax.dynamic_slice(flat, (t * hop_length,), (row,)))(jnp.arange(count))
         product = jnp.matmul(rows, kernel, precision=_HIGHEST).reshape(count, pieces, columns)
         # Σ_j product[t + r·j, j]: r rows more at the end of each piece's turn the diagonal into a column.
         flat = product.swapaxes(0, 1).reshape(-1, columns)
@@ -189,6 +198,10 @@ def vqt(
         gamma=gamma,
         intervals=intervals,
     )
+    return _of_bank(audio, bank, hop_length, pad_mode)
+
+
+def _of_bank(audio, bank, hop_length, pad_mode):
     pad_mode = "constant" if pad_mode == "empty" else pad_mode
     return _transform(audio, bank=bank, hop_length=int(hop_length), pad_mode=pad_mode)
 
@@ -251,18 +264,23 @@ def harmonic_cqt(
     """Constant-Q transforms from h · fmin upwards, one for each harmonic h: f32[..., N] → c64[..., T, n_bins, H].
 
     Bin k of channel h is the h-th harmonic of bin k's frequency, so harmonics of one tone lie in one place. Channels
-    that are whole numbers of bins apart are cut from one transform (0.5, 1, 2 and 4 of the default).
+    that are whole numbers of bins apart are cut from one transform (0.5, 1, 2 and 4 of the default); with `intervals`,
+    whose steps differ, each channel is a transform of its own.
 
-    Args and errors: as `cqt`. Long filters: the default takes 140 MB of constants at 22,050 Hz in float32.
+    Args and errors: as `cqt`; no `harmonics` are an error too. Long filters: the default takes 140 MB of constants at
+    22,050 Hz in float32.
 
     Reference: Bittner et al. (2017), section 3.
     """
+    if not len(harmonics):
+        raise ValueError("harmonics=() names no channel; give at least one multiple of fmin, such as (1, 2)")
     checks.positive(**{f"harmonics[{i}]": h for i, h in enumerate(harmonics)})
+    equal = settings.get("intervals") is None
     families: dict[float, list[tuple[int, int]]] = {}  # lowest harmonic → (channel, bins above it)
     for channel in sorted(range(len(harmonics)), key=lambda i: harmonics[i]):
         for lowest, members in families.items():
             bins = bins_per_octave * math.log2(harmonics[channel] / lowest)
-            if abs(bins - round(bins)) < 1e-9:
+            if abs(bins - round(bins)) < 1e-9 and (equal or harmonics[channel] == lowest):
                 members.append((channel, round(bins)))
                 break
         else:
@@ -315,35 +333,55 @@ def _synthesise(spectrum, *, bank, hop_length, length):
     return audio.reshape(*spectrum.shape[:-2], length)
 
 
+def _caller():
+    """Stack level, for a warning from here, of the first caller outside of this module."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__") == __name__:
+        frame, level = frame.f_back, level + 1
+    return level
+
+
 def ivqt(
     spectrum: jax.Array, *, sample_rate: float, hop_length: int = 512, length: int | None = None, **settings
 ) -> jax.Array:
     """Approximate inverse of `vqt`: every coefficient puts its wavelet back.
 
     x[n] = Σ_k c_k Σ_t Re(X[t, k] conj(w_k[t·hop − n])), c_k so that neighbouring filters together give each frequency
-    its own amplitude. It needs hops no longer than the shortest filters and a signal between the lowest and the
-    highest bin; then the error is a few per cent.
+    its own amplitude. It needs hops of at most half the shortest filter and a signal between the lowest and the
+    highest bin; then the error is about one per cent. Longer hops, librosa's default of 512 among them, leave gaps
+    between the wavelets of the high bins: half the signal may be lost, and a warning says so.
 
     Args:
       spectrum: c64[..., T, n_bins].
       sample_rate: hertz.
       hop_length: as in `vqt`.
-      length: samples to return; (T − 1) · hop_length when None.
+      length: samples to return; (T − 1) · hop_length when None, which takes two frames.
       **settings: as `vqt` (without `n_bins` and `pad_mode`).
 
     Returns:
       f32[..., length].
 
     Raises:
-      ValueError: as `vqt`, and for a real spectrum.
+      ValueError: as `vqt`; for a real spectrum, one with NaN or infinity, one of a single frame without `length`.
     """
     if np.ndim(spectrum) < 2 or 0 in np.shape(spectrum):
         raise ValueError(f"spectrum of shape {np.shape(spectrum)} must be [..., T, F] and not empty")
     spectrum = jnp.asarray(spectrum)
     if not jnp.issubdtype(spectrum.dtype, jnp.complexfloating):
         raise ValueError(f"spectrum is {spectrum.dtype}; a complex one is needed (magnitudes have lost their phase)")
+    if not isinstance(spectrum, jax.core.Tracer) and not jnp.isfinite(spectrum).all():
+        raise ValueError("spectrum holds NaN or infinity; repair or drop such clips")
+    if length is None and spectrum.shape[-2] == 1:
+        raise ValueError(f"spectrum of shape {spectrum.shape} has one frame and so no default length; give length=")
     settings.setdefault("gamma", None)
     bank = make_bank(sample_rate=sample_rate, hop_length=hop_length, n_bins=spectrum.shape[-1], **settings)
+    shortest = bank_lengths(bank).min()
+    if hop_length > shortest / 2:
+        warnings.warn(
+            f"hop_length={hop_length} is more than half the shortest filter, {shortest:.0f} samples: the inverse has "
+            f"gaps and may be half wrong; transform with hop_length={max(1, int(shortest / 2))} or less",
+            stacklevel=_caller(),
+        )
     length = (spectrum.shape[-2] - 1) * hop_length if length is None else length
     checks.integer(length=length)
     frames = min(spectrum.shape[-2], math.ceil((length + bank_lengths(bank).max()) / hop_length))
@@ -396,6 +434,11 @@ def _pseudo(audio, *, bank, hop_length, sparsity, pad_mode):
     return stft.map_frames(audio, magnitudes, frame_length=n_fft, hop_length=hop_length, pad_mode=pad_mode)
 
 
+def _share_of_filters(sparsity):
+    if not 0 <= sparsity < 1:
+        raise ValueError(f"sparsity={sparsity} must be in [0, 1); 0 keeps all of each filter")
+
+
 def pseudo_cqt(
     audio: jax.Array,
     *,
@@ -421,8 +464,7 @@ def pseudo_cqt(
     Reference: librosa.pseudo_cqt.
     """
     audio = checks.as_audio(audio)
-    if not 0 <= sparsity < 1:
-        raise ValueError(f"sparsity={sparsity} must be in [0, 1); 0 keeps all of each filter")
+    _share_of_filters(sparsity)
     bank = make_bank(sample_rate=sample_rate, hop_length=hop_length, **settings)
     return _pseudo(audio, bank=bank, hop_length=int(hop_length), sparsity=float(sparsity), pad_mode=pad_mode)
 
@@ -441,19 +483,39 @@ def hybrid_cqt(
     Args, returns and errors: as `pseudo_cqt`.
     """
     audio = checks.as_audio(audio)
+    checks.choice("pad_mode", pad_mode, stft.PAD_MODES)
+    _share_of_filters(sparsity)
     bank = make_bank(sample_rate=sample_rate, hop_length=hop_length, **settings)
-    n_bins, lengths = len(bank.frequencies), bank_lengths(bank)
-    full = int((2 ** np.ceil(np.log2(lengths)) >= 2 * hop_length).sum())
-    shared = dict(settings, sample_rate=sample_rate, hop_length=hop_length, pad_mode=pad_mode)
+    full = int((2 ** np.ceil(np.log2(bank_lengths(bank))) >= 2 * hop_length).sum())
     parts = []
     if full:
-        parts.append(magnitude(cqt(audio, **shared | {"n_bins": full})))
-    if full < n_bins:
-        shared |= {"n_bins": n_bins - full, "fmin": bank.frequencies[full], "tuning": 0.0}
-        parts.append(pseudo_cqt(audio, sparsity=sparsity, **shared))
+        # As librosa has it, the filters' ends are those of a transform of these bins alone.
+        grids = make_bank(sample_rate=sample_rate, hop_length=hop_length, **settings | {"n_bins": full}).grids
+        lower = dataclasses.replace(_bins(bank, slice(full)), grids=grids)
+        parts.append(magnitude(_of_bank(audio, lower, hop_length, pad_mode)))
+    if full < len(bank.frequencies):
+        upper = _bins(bank, slice(full, None))
+        parts.append(
+            _pseudo(audio, bank=upper, hop_length=int(hop_length), sparsity=float(sparsity), pad_mode=pad_mode)
+        )
     return jnp.concatenate(parts, axis=-1)
 
 
+def _bins(bank: Bank, bins: slice) -> Bank:
+    return dataclasses.replace(
+        bank, frequencies=bank.frequencies[bins], bandwidths=bank.bandwidths[bins], grids=bank.grids[bins]
+    )
+
+
 def magnitude(spectrum: jax.Array) -> jax.Array:
-    """|X| of a complex spectrum, with gradient 0 where X is 0."""
-    return stft.to_power(stft.power(spectrum), 1)
+    """|X| of a complex spectrum c64[...] → f32[...], with gradient 0 where X is 0 and no overflow of |X|².
+
+    Raises:
+      ValueError: for anything but complex numbers.
+    """
+    spectrum = jnp.asarray(spectrum)
+    if not jnp.issubdtype(spectrum.dtype, jnp.complexfloating):
+        raise ValueError(f"spectrum is {spectrum.dtype}; a complex one is needed (magnitudes are what comes out)")
+    largest = lax.stop_gradient(jnp.maximum(jnp.abs(spectrum.real), jnp.abs(spectrum.imag)))
+    scale = jnp.where(largest < jnp.finfo(largest.dtype).tiny, 1, largest)
+    return scale * stft.to_power(stft.power(lax.complex(spectrum.real / scale, spectrum.imag / scale)), 1)

@@ -11,7 +11,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from mirjax.signal import hpss, loudness, mel, pitch, resample, rhythm, spectral, stft
+from mirjax.signal import checks, hpss, loudness, mel, pitch, resample, rhythm, spectral, stft
 from mirjax.signal.compression import Decibels
 from mirjax.signal.representations import LogMel, Representation, compress
 from mirjax.signal.streaming import Frames, Local, Recurrence, WholeClip
@@ -45,6 +45,11 @@ class OnsetStrength(Representation):
     def hop_length(self) -> int:
         """Samples from frame to frame."""
         return self.log_mel.hop_length
+
+    @property
+    def num_channels(self) -> int:
+        """Channels of the audio."""
+        return self.log_mel.num_channels
 
     def stages(self):
         """Log-mel, mean rise."""
@@ -92,6 +97,11 @@ class Tempogram(Representation):
     def num_bins(self) -> int:
         """Lags."""
         return self.win_length
+
+    @property
+    def num_channels(self) -> int:
+        """Channels of the audio."""
+        return self.onsets.num_channels
 
     def stages(self):
         """Onset envelope, autocorrelation of the frames around each."""
@@ -154,6 +164,9 @@ class SpectralShape(Representation):
 
     def stages(self):
         """Frames."""
+        checks.positive(sample_rate=self.sample_rate)
+        if not 0 < self.roll_percent < 1:
+            raise ValueError(f"roll_percent={self.roll_percent!r} must lie between 0 and 1")
         hop_length, window = stft.windowed(self.n_fft, self.hop_length, None, self.window)
         hertz = np.fft.rfftfreq(self.n_fft, 1 / self.sample_rate)
 
@@ -238,9 +251,16 @@ class HarmonicPercussive(Representation):
         """Bands of both parts."""
         return 2 * self.log_mel.num_bins
 
+    @property
+    def num_channels(self) -> int:
+        """Channels of the audio."""
+        return self.log_mel.num_channels
+
     def stages(self):
         """Magnitudes, separation, mel bands, compression."""
         source = self.log_mel
+        if source.start_aligned:
+            raise ValueError("start_aligned=True has no meaning here: parts are separated in centred windows")
         hop_length, window = stft.windowed(source.n_fft, source.hop_length, source.win_length, source.window)
         bank = source.filters()
 
@@ -257,6 +277,7 @@ class HarmonicPercussive(Representation):
         return (
             Frames(magnitude, source.n_fft, hop_length, source.center, source.pad_mode),
             Local(separate, reach, reach),
+            *source.between(),
             compress(source.compression),
         )
 
@@ -294,6 +315,8 @@ class TwoStageHPSS(Representation):
 
     def stages(self):
         """Both separations, log-mel bands."""
+        if self.log_mel.num_channels != 1:
+            raise ValueError(f"num_channels={self.log_mel.num_channels}: the separation takes one channel at a time")
 
         def transform(audio):
             parts = hpss.two_stage_hpss(
@@ -332,6 +355,11 @@ class PreEmphasis(Representation):
     def num_bins(self) -> int:
         """Those of `then`."""
         return self.then.num_bins
+
+    @property
+    def num_channels(self) -> int:
+        """Channels of the audio."""
+        return self.then.num_channels
 
     def stages(self):
         """Emphasis, then the rest; the first sample is extrapolated from the first two."""
@@ -384,9 +412,19 @@ class Resampled(Representation):
         return self.then.frame_rate
 
     @property
+    def hop_length(self) -> int:
+        """Samples from frame to frame, of the resampled audio."""
+        return self.then.hop_length
+
+    @property
     def num_bins(self) -> int:
         """Those of `then`."""
         return self.then.num_bins
+
+    @property
+    def num_channels(self) -> int:
+        """Channels of the audio."""
+        return self.then.num_channels
 
     def stages(self):
         """Resampling, then the rest."""

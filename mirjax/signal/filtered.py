@@ -226,8 +226,10 @@ def filtered_frames(
 ) -> jax.Array:
     """What `filtered_spectrogram` makes of each frame: f32[..., T, max(frame_sizes)] → f32[..., T, F].
 
-    Args and errors: as `filtered_spectrogram`; also a ValueError for frames of another length.
+    Args and errors: as `filtered_spectrogram`; also a ValueError for frames of another length. Half-precision frames
+    become float32.
     """
+    frames = checks.as_array(frames, "frames")
     _check_output(mul, add, log, origin)
     banks = _banks(sample_rate=sample_rate, frame_sizes=frame_sizes, num_bands=num_bands, **bank)
     longest = frame_length(frame_sizes)
@@ -348,8 +350,15 @@ def difference_lag(frame_size: int, hop_length: int, *, diff_ratio: float = 0.5)
 
 
 def maximum_filter(values: jax.Array, size: int, *, axis: int = -1) -> jax.Array:
-    """Largest of the `size` values around each along `axis` (of an even number, one more before than after)."""
+    """Largest of the `size` values around each along `axis` (of an even number, one more before than after).
+
+    Raises:
+      ValueError: for values that are not floating-point numbers, a size below 1, an axis that `values` do not have.
+    """
     checks.integer(size=size)
+    values = checks.as_array(values, check_finite=False)  # the logarithm of silence may be −∞
+    if axis not in range(-values.ndim, values.ndim):
+        raise ValueError(f"axis={axis!r} is not an axis of values, whose shape is {values.shape}")
     axis %= values.ndim
     before = size // 2
     pad = [(0, 0)] * values.ndim

@@ -150,7 +150,7 @@ def _finish(filters, covered, name, n_fft, sample_rate, allow_empty):
     return filters
 
 
-@functools.lru_cache
+@functools.lru_cache(typed=True)
 def mel_filters(
     *,
     sample_rate: float,
@@ -208,7 +208,7 @@ def _scale_filters(to_scale, to_hz, sample_rate, n_fft, n_bands, fmin, fmax, nor
     return _finish(filters, filters.max(axis=1) > 0, "n_bands", n_fft, sample_rate, allow_empty)
 
 
-@functools.lru_cache
+@functools.lru_cache(typed=True)
 def bark_filters(
     *,
     sample_rate: float,
@@ -228,7 +228,7 @@ def bark_filters(
     return _scale_filters(to_scale, to_hz, sample_rate, n_fft, n_bands, fmin, fmax, norm, allow_empty)
 
 
-@functools.lru_cache
+@functools.lru_cache(typed=True)
 def erb_filters(
     *,
     sample_rate: float,
@@ -246,7 +246,7 @@ def erb_filters(
     return _scale_filters(hz_to_erb, erb_to_hz, sample_rate, n_fft, n_bands, fmin, fmax, norm, allow_empty)
 
 
-@functools.lru_cache
+@functools.lru_cache(typed=True)
 def gammatone_filters(
     *,
     sample_rate: float,

@@ -304,6 +304,7 @@ def hpss_audio(
     Raises:
       ValueError: as `hpss` and `stft.stft`.
     """
+    audio = checks.as_audio(audio)
     frame = {"hop_length": hop_length, "win_length": win_length, "window": window, "center": center}
     spectrum = stft.stft(audio, n_fft=n_fft, pad_mode=pad_mode, **frame)
     parts = _hpss(spectrum, mask=False, **_settings(kernel_size, power, margin))

@@ -147,7 +147,7 @@ def recursive_filter(audio: jax.Array, filter: Filter, state: jax.Array | None =
       (filtered f32[..., N], state f32[..., filter.num_states]).
 
     Raises:
-      ValueError: for poles on or outside the unit circle, a state of another shape, and bad audio.
+      ValueError: for poles on or outside the unit circle, an a[0] that is not 1, a state of another shape, bad audio.
     """
     audio = checks.as_audio(audio)
     if not filter.num_states:
@@ -158,6 +158,9 @@ def recursive_filter(audio: jax.Array, filter: Filter, state: jax.Array | None =
     if state.shape != shape:
         raise ValueError(f"state of shape {state.shape} does not fit audio of shape {audio.shape}; it must be {shape}")
     # Section by section: the joint states of many poles near 1 are nearly dependent, and float64 cannot part them.
+    for b, a in filter.sections:
+        if not np.isfinite([*b, *a]).all() or a[0] != 1:
+            raise ValueError(f"section b={b}, a={a} must hold finite numbers with a[0] = 1; divide b and a by a[0]")
     after, start = [], 0
     for section in filter.sections:
         stop = start + Filter((section,)).num_states
@@ -289,7 +292,7 @@ def integrated_loudness(audio: jax.Array, *, sample_rate: float, channels="mono"
       audio, sample_rate, channels: as `momentary_loudness`.
 
     Returns:
-      f32[...] LKFS; −120.7 if no window is above −70.
+      f32[...] LKFS; −120.7 if no window is above −70, infinity if the energy overflows (1e19 and above in float32).
 
     Raises:
       ValueError: as `momentary_loudness`.
@@ -304,7 +307,8 @@ def integrated_loudness(audio: jax.Array, *, sample_rate: float, channels="mono"
 
     audible = energy > 10 ** ((-70 + 0.691) / 10)
     relative = 0.1 * gated_mean(audible)
-    return level(gated_mean(audible & (energy > relative[..., None])))
+    gated = level(gated_mean(audible & (energy > relative[..., None])))
+    return jnp.where(jnp.isfinite(energy).all(axis=-1), gated, jnp.inf)
 
 
 def normalise_loudness(audio: jax.Array, *, sample_rate: float, target: float = -23.0, channels="mono") -> jax.Array:
@@ -325,7 +329,10 @@ def normalise_loudness(audio: jax.Array, *, sample_rate: float, target: float = 
     if not np.isfinite(target):
         raise ValueError(f"target={target!r} must be a number of LKFS, such as -23")
     audio = checks.as_audio(audio)
+    axes = (-1,) if _weights(channels, audio) is None else (-2, -1)
+    # Clips far above full scale are brought there first, or their energy would overflow.
+    peak = lax.stop_gradient(jnp.abs(audio).max(axis=axes, keepdims=True))
+    audio = audio / jnp.where(peak > 1e6, peak, 1)
     loudness = integrated_loudness(audio, sample_rate=sample_rate, channels=channels)
     gain = jnp.where(loudness > -70, 10 ** ((target - loudness) / 20), 1)
-    axes = 1 if _weights(channels, audio) is None else 2
-    return audio * gain.reshape(*gain.shape, *(1,) * axes)
+    return audio * gain.reshape(*gain.shape, *(1,) * len(axes))

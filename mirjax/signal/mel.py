@@ -81,7 +81,7 @@ def mel_spectrogram(
     Raises:
       ValueError: as `stft.stft` and `filters.mel_filters`.
     """
-    checks.positive(power=power)
+    checks.positive(power=power, sample_rate=sample_rate)
     audio = checks.as_audio(audio)
     bank = {
         "sample_rate": sample_rate,

@@ -77,7 +77,9 @@ def update(statistics: Statistics, spectrogram: jax.Array, *, mask: jax.Array | 
     Raises:
       ValueError: for another number of bands or a mask of another shape.
     """
-    spectrogram = checks.as_array(spectrogram, "spectrogram", min_ndim=2).astype(statistics.mean.dtype)
+    # What a mask hides may be anything.
+    spectrogram = checks.as_array(spectrogram, "spectrogram", min_ndim=2, check_finite=mask is None)
+    spectrogram = spectrogram.astype(statistics.mean.dtype)
     if spectrogram.shape[-1:] != statistics.mean.shape:
         raise ValueError(f"spectrogram has {spectrogram.shape[-1]} bands, the statistics have {len(statistics.mean)}")
     if mask is not None and np.shape(mask) != spectrogram.shape[:-1]:

@@ -48,10 +48,11 @@ def normalised_difference(frames: jax.Array, *, min_period: int, max_period: int
       f32[..., max_period − min_period + 1].
 
     Raises:
-      ValueError: for periods that do not fit in the frame.
+      ValueError: for periods that do not fit in the frame, and for integer, empty or non-finite frames.
 
     Reference: de Cheveigné & Kawahara (2002), equations 7 and 8.
     """
+    frames = checks.as_array(frames, "frames")
     checks.integer(min_period=min_period, max_period=max_period)
     if not min_period <= max_period < frames.shape[-1]:
         raise ValueError(
@@ -75,6 +76,7 @@ def yin_frames(
     frames: jax.Array, *, fmin: float, fmax: float, sample_rate: float, trough_threshold: float = 0.1
 ) -> jax.Array:
     """What `yin` makes of each frame: f32[..., T, L] → hertz f32[..., T]; arguments and errors as there."""
+    frames = checks.as_array(frames, "frames")
     checks.positive(trough_threshold=trough_threshold)
     shortest, longest = period_range(fmin=fmin, fmax=fmax, sample_rate=sample_rate, frame_length=frames.shape[-1])
     values = normalised_difference(frames, min_period=shortest, max_period=longest)

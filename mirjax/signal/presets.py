@@ -2,7 +2,10 @@
 
 The representation itself has no parameters; `normalisation` says what is still to be fitted on training data (with
 `normalise`), `num_frames` the length of the patch. `legacy` names mark slips of released code that published numbers
-contain (ARCHITECTURES §11). Where a source leaves a value open, the note says so.
+contain (ARCHITECTURES §11). Where a source leaves a value open, the note says so. Systems of the years before librosa
+0.9 (2022) that centred their frames with it padded clips by reflection, which their sources do not mention: zeros are
+the default here as in librosa today; `dataclasses.replace(representation, pad_mode="reflect")` gives their first and last
+frames.
 Source: ARCHITECTURES §2–10, cited per entry.
 Names: `Preset`, `PRESETS`, `preset`.
 """
@@ -135,7 +138,10 @@ PRESETS = {
     ),
     # Reference taggers
     "musicnn": Preset(
-        dataclasses.replace(_MUSICNN, half_precision=True), "musicnn's release (2019); §6.6", num_frames=187
+        dataclasses.replace(_MUSICNN, half_precision=True),
+        "musicnn's release (2019); §6.6",
+        num_frames=187,
+        note="the cast is its; its logarithm is in float16 as well, so that bands above 6.55 overflow there",
     ),
     "sample_cnn": Preset(Waveform(22_050), "SampleCNN 3⁹ (Lee et al. 2017); §6.6", num_frames=59_049),
     "vggish": Preset(_VGGISH, "VGGish (Hershey et al. 2017); §7.5", num_frames=96),
@@ -196,7 +202,7 @@ PRESETS = {
         "ISMIR 2018 tutorial, classification; §9.1",
         num_frames=80,
         normalisation="per value",
-        note="clips are peak-normalised and cut to 81 · 2048 samples before",
+        note="clips are peak-normalised and cut to 81 · 2048 samples before; its `norm=1` was unit area at the time",
     ),
     "tutorial_onset": Preset(FilteredSpectrogram(), "ISMIR 2018 tutorial, onsets, 314 inputs; §9.3"),
     # madmom

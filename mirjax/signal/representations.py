@@ -26,13 +26,34 @@ def _whole(representation, audio):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _step(representation, state, chunk):
-    return Chain(representation.stages()).step(state, chunk)
+def _step(representation, state, samples):
+    return Chain(representation.stages()).step(state, samples)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _finish(representation, state):
-    return Chain(representation.stages()).finish(state)
+def _finish(representation, state, samples):
+    chain = Chain(representation.stages())
+    if samples is None:
+        return chain.finish(state)
+    state, ready = chain.step(state, samples)
+    rest = chain.finish(state)
+    return ready if rest is None else jnp.concatenate([ready, rest], axis=chain.stages[-1].axis)
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("waiting", "inner"), meta_fields=("begun",))
+@dataclasses.dataclass(frozen=True)
+class State:
+    """State of a stream.
+
+    Attributes:
+      waiting: samples [..., n] that complete no frame yet; None before the first chunk.
+      inner: the stages' states.
+      begun: whether a frame has been completed.
+    """
+
+    waiting: jax.Array | np.ndarray | None
+    inner: tuple
+    begun: bool = False
 
 
 class Representation:
@@ -43,6 +64,15 @@ class Representation:
 
     num_channels = 1
     hop_length = 1
+
+    def __post_init__(self):
+        try:
+            hash(self)
+        except TypeError as error:
+            raise ValueError(
+                f"{type(self).__name__} holds a setting that cannot be hashed ({error}); give windows by name, numbers "
+                "instead of arrays, tuples instead of lists"
+            ) from None
 
     def stages(self) -> tuple:
         """Stages of `streaming` that make the frames of samples f32[..., N]."""
@@ -56,6 +86,7 @@ class Representation:
     @property
     def frame_rate(self) -> float:
         """Frames per second."""
+        checks.positive(sample_rate=self.sample_rate, hop_length=self.hop_length)
         return self.sample_rate / self.hop_length
 
     def shape(self, num_samples: int) -> tuple[int, ...]:
@@ -63,13 +94,18 @@ class Representation:
         channels = () if self.num_channels == 1 else (self.num_channels,)
         return jax.eval_shape(self, jax.ShapeDtypeStruct((*channels, num_samples), jnp.float32)).shape
 
-    def _check(self, audio, *, min_samples):
+    def _check(self, audio):
+        checks.positive(sample_rate=self.sample_rate)
+        checks.integer(num_channels=self.num_channels)
+        return checks.as_audio(self._check_channels(audio))
+
+    def _check_channels(self, audio):
         if self.num_channels > 1 and (np.ndim(audio) < 2 or np.shape(audio)[-2] != self.num_channels):
             raise ValueError(
                 f"audio of shape {np.shape(audio)} must be [..., {self.num_channels}, N]: {type(self).__name__} has "
                 f"num_channels={self.num_channels}; repeat a mono clip on a new axis"
             )
-        return checks.as_audio(audio, min_samples=min_samples)
+        return audio
 
     def _channels_last(self, frames):
         return frames if self.num_channels == 1 or frames is None else jnp.moveaxis(frames, -3, -1)
@@ -81,30 +117,85 @@ class Representation:
           ValueError: for integer, empty or (outside of `jit`) non-finite audio, channels that do not fit, or settings
             that contradict each other.
         """
-        return self._channels_last(_whole(self, self._check(audio, min_samples=1)))
+        return self._channels_last(_whole(self, self._check(audio)))
 
-    def init(self):
+    def init(self) -> State:
         """State of a stream before its first sample.
 
         Raises:
           ValueError: if the representation needs the whole clip; it says why and what to change.
         """
-        return Chain(self.stages()).init()
+        checks.positive(sample_rate=self.sample_rate)
+        return State(None, Chain(self.stages()).init())
 
-    def step(self, state, chunk: jax.Array):
-        """(state, samples f32[..., n]) → (state, the frames they complete f32[..., t, F], t ≥ 0)."""
-        if not np.shape(chunk) or np.shape(chunk)[-1]:
-            chunk = self._check(chunk, min_samples=1)
-        state, frames = _step(self, state, chunk)
-        return state, self._channels_last(frames)
+    def step(self, state: State, chunk: jax.Array) -> tuple[State, jax.Array]:
+        """(state, samples f32[..., n]) → (state, the frames they complete f32[..., t, F], t ≥ 0).
 
-    def finish(self, state):
-        """The frames f32[..., t, F] that waited for the clip's end; None if there never are any."""
-        return self._channels_last(_finish(self, state))
+        Chunks may have any length. What does not complete a frame waits, so that few programs are compiled. The same
+        state may be stepped from again: nothing is changed in place.
+
+        Raises:
+          ValueError: for bad samples, a chunk whose other axes are not those of the chunks before, no state.
+        """
+        if not isinstance(state, State):
+            raise ValueError(f"state is {type(state).__name__}; begin with state = representation.init()")
+        empty = np.ndim(chunk) > 0 and np.shape(chunk)[-1] == 0
+        samples = jnp.asarray(self._check_channels(chunk), float) if empty else self._check(chunk)
+        waiting = state.waiting
+        if waiting is not None and waiting.shape[:-1] != samples.shape[:-1]:
+            raise ValueError(
+                f"chunk of shape {samples.shape} does not go on from chunks of shape {(*waiting.shape[:-1], '...')}; "
+                "begin a new stream for other clips"
+            )
+        if not isinstance(samples, jax.core.Tracer) and not isinstance(waiting, jax.core.Tracer):
+            samples = np.asarray(samples)  # the host joins and cuts without compiling
+        join = np.concatenate if isinstance(samples, np.ndarray) else jnp.concatenate
+        samples = samples if waiting is None else join([waiting, samples], axis=-1)
+        first, hop = _rhythm(self)
+        due = 0 if state.begun else first
+        count = samples.shape[-1]
+        taken = due + (count - due) // hop * hop if count >= due else 0
+        if not taken:
+            return dataclasses.replace(state, waiting=samples), self._channels_last(self._no_frames(samples))
+        inner, frames = _step(self, state.inner, samples[..., :taken])
+        return State(samples[..., taken:], inner, True), self._channels_last(frames)
+
+    def _no_frames(self, samples):
+        shape, dtype = _nothing(self, samples.shape[:-1], samples.dtype)
+        return jnp.zeros(shape, dtype)
+
+    def finish(self, state: State) -> jax.Array | None:
+        """The frames f32[..., t, F] that waited for the clip's end; None if there were no samples or never are any.
+
+        A clip too short for an uncentred frame has no frames here, where the whole clip is an error.
+        """
+        if state.waiting is None:
+            return None
+        waiting = state.waiting if state.waiting.shape[-1] else None
+        return self._channels_last(_finish(self, state.inner, waiting))
+
+
+@functools.lru_cache
+def _rhythm(representation):
+    return Chain(representation.stages()).rhythm
+
+
+@functools.lru_cache
+def _nothing(representation, leading, dtype):
+    """Shape and type of no frames."""
+    chain = Chain(representation.stages())
+    _, frames = jax.eval_shape(chain.step, chain.init(), jax.ShapeDtypeStruct((*leading, 0), dtype))
+    return frames.shape, frames.dtype
 
 
 def compress(values) -> Pointwise | Recurrence | WholeClip:
-    """The stage of a compression."""
+    """The stage of a compression.
+
+    Raises:
+      ValueError: for anything but a value of `compression`.
+    """
+    if not callable(values) or not hasattr(values, "needs_whole_clip"):
+        raise ValueError(f"compression={values!r} must be a value such as compression.Decibels() or LogScaled(10_000)")
     if values.needs_whole_clip:
         return WholeClip(values, values.needs_whole_clip)
     return Recurrence(values.step) if hasattr(values, "step") else Pointwise(values)
@@ -161,6 +252,7 @@ class Spectrogram(Representation):
 
     def stages(self):
         """Frames, compression."""
+        checks.positive(power=self.power)
         hop_length, window = stft.windowed(self.n_fft, self.hop_length, self.win_length, self.window)
 
         def magnitude(frames):
@@ -231,6 +323,7 @@ class LogMel(Representation):
 
     def bands(self) -> Frames:
         """The stage that makes mel bands of samples."""
+        checks.positive(power=self.power, mel_power=self.mel_power)
         hop_length, window = stft.windowed(self.n_fft, self.hop_length, self.win_length, self.window)
         length = self.n_fft
         if self.start_aligned:
@@ -244,14 +337,18 @@ class LogMel(Representation):
 
         return Frames(transform, length, hop_length, self.center, self.pad_mode)
 
-    def stages(self):
-        """Frames, compression."""
+    def between(self) -> tuple:
+        """The stages between mel bands and compression."""
         between = []
         if self.mel_power != 1:
             between.append(Pointwise(lambda bands: bands**self.mel_power))
         if self.half_precision:
             between.append(Pointwise(lambda bands: bands.astype(jnp.float16).astype(bands.dtype)))
-        return (self.bands(), *between, compress(self.compression))
+        return tuple(between)
+
+    def stages(self):
+        """Frames, compression."""
+        return (self.bands(), *self.between(), compress(self.compression))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -286,12 +383,19 @@ class MFCC(Representation):
         return self.log_mel.hop_length
 
     @property
+    def num_channels(self) -> int:
+        """Channels of the audio."""
+        return self.log_mel.num_channels
+
+    @property
     def num_bins(self) -> int:
         """Coefficients and derivatives."""
         return self.n_mfcc * (1 + self.deltas)
 
     def stages(self):
         """Log-mel, cosine transform, derivatives."""
+        if self.deltas not in (0, 1, 2):
+            raise ValueError(f"deltas={self.deltas!r} must be 0, 1 or 2 orders of derivatives")
         transform = functools.partial(
             cepstral.log_mel_to_mfcc, n_mfcc=self.n_mfcc, dct_type=self.dct_type, norm=self.norm, lifter=self.lifter
         )
@@ -304,6 +408,8 @@ class MFCC(Representation):
             orders = [cepstral.delta(coefficients, order=order, **settings) for order in range(1, 1 + self.deltas)]
             return jnp.concatenate([coefficients, *orders], axis=-1)
 
+        if self.delta_mode == "wrap":
+            return (*stages, WholeClip(derive, "delta_mode='wrap' sees the clip's end at its start; use 'nearest'"))
         # At its ends "interp" looks as far as it is wide.
         reach = self.delta_width - 1 if self.delta_mode == "interp" else self.delta_width // 2
         return (*stages, Local(derive, reach, reach))
@@ -341,6 +447,7 @@ class LogCQT(Representation):
 
     def magnitude(self) -> Frames:
         """The stage that makes |X|^power of samples."""
+        checks.positive(power=self.power)
         settings = {
             "sample_rate": self.sample_rate,
             "hop_length": self.hop_length,

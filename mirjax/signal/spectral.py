@@ -49,7 +49,9 @@ def bandwidth(
     spectra: jax.Array, frequencies, *, centroid: jax.Array | None = None, norm: bool = True, p: float = 2.0
 ) -> jax.Array:
     """Spread (Σ S·|f − centroid|^p)^(1/p) of magnitudes f32[..., F]: f32[...], S made to sum to 1 if `norm`."""
-    centre = _centroid(spectra, frequencies) if centroid is None else centroid
+    centre = _centroid(spectra, frequencies) if centroid is None else jnp.asarray(centroid, spectra.dtype)
+    if centre.shape != spectra.shape[:-1]:
+        raise ValueError(f"centroid of shape {centre.shape} must hold one number a frame, {spectra.shape[:-1]}")
     deviation = jnp.abs(_aligned(frequencies, spectra) - centre[..., None])
     weights = _divide(spectra, spectra.sum(axis=-1, keepdims=True)) if norm else spectra
     return _root((weights * deviation**p).sum(axis=-1), 1 / p)
@@ -117,6 +119,11 @@ def flatness(spectra: jax.Array, *, amin: float = 1e-10, power: float = 2.0) -> 
 def polynomial(spectra: jax.Array, frequencies, *, order: int = 1) -> jax.Array:
     """Least-squares polynomial in frequency through magnitudes f32[..., F]: f32[..., order + 1], high powers first."""
     _one_axis(frequencies)
+    bins, highest = len(frequencies), float(np.abs(frequencies).max())
+    # The highest power must be a float64, and must have more bins than coefficients to be fitted to.
+    most = min(bins - 1, int(300 / max(np.log10(max(highest, 1)), 1e-3)))
+    if order > most:
+        raise ValueError(f"order={order} is too high for {bins} bins up to {highest:g} Hz; take {most} or less")
     return _dot(spectra, jnp.asarray(_fit(tuple(frequencies), order), spectra.dtype))
 
 
@@ -173,6 +180,8 @@ def _frequencies(freq, sample_rate, bins, n_fft):
     freq = np.asarray(freq, np.float64)
     if freq.ndim < 1 or freq.shape[-1] != bins:
         raise ValueError(f"freq of shape {freq.shape} must hold one frequency for each of the {bins} bins")
+    if not np.isfinite(freq).all():
+        raise ValueError("freq holds NaN or infinity; give the hertz of every bin")
     return freq
 
 
@@ -229,7 +238,7 @@ def spectral_bandwidth(
       f32[..., T].
 
     Raises:
-      ValueError: as `spectral_centroid`, and for p not above 0.
+      ValueError: as `spectral_centroid`, and for p not above 0 or a centroid of another shape.
     """
     checks.positive(p=p)
     function = functools.partial(bandwidth, centroid=centroid, norm=norm, p=p)
@@ -271,6 +280,9 @@ def spectral_contrast(
 ) -> jax.Array:
     """Peak over valley in octave bands: [0, fmin], [fmin, 2·fmin], … , the last open at the top.
 
+    In float32 the valleys of empty bands hold rounding noise, up to 7 dB off float64; compute under jax_enable_x64
+    where they matter.
+
     Args:
       audio, spectrogram, sample_rate, **frame: as `spectral_centroid`.
       freq: hertz of the bins, rising, [F]; those of the FFT when None.
@@ -279,19 +291,21 @@ def spectral_contrast(
       quantile: share of the bins taken for peak and for valley, in (0, 1).
       linear: difference of magnitudes instead of 10·log₁₀ of their ratio.
       top_db: peaks, and valleys, are raised to this far below their maximum over the clip, which takes the whole
-        clip; None: not.
+        clip, at least 0; None: not.
 
     Returns:
       f32[..., T, n_bands + 1].
 
     Raises:
-      ValueError: as `spectral_centroid`; for a band above half the sample rate or without bins.
+      ValueError: as `spectral_centroid`; for a band above half the sample rate or without bins, a negative `top_db`.
 
     Reference: Jiang et al. (2002).
     """
     checks.positive(fmin=fmin)
     checks.integer(n_bands=n_bands)
     _share(quantile=quantile)
+    if top_db is not None and not 0 <= top_db < np.inf:
+        raise ValueError(f"top_db={top_db!r} must be at least 0; None sets no floor")
     if sample_rate is not None and fmin * 2.0 ** (n_bands - 1) >= sample_rate / 2:
         raise ValueError(
             f"fmin={fmin} and n_bands={n_bands} put a band above {sample_rate / 2:g} Hz, half the sample rate; "
@@ -342,13 +356,13 @@ def poly_features(audio=None, *, spectrogram=None, sample_rate=None, freq=None, 
     Args:
       audio, spectrogram, sample_rate, **frame: as `spectral_centroid`.
       freq: hertz of the bins, [F]; those of the FFT when None.
-      order: of the polynomial.
+      order: of the polynomial, below the number of bins and low enough for the powers to be float64 numbers.
 
     Returns:
       f32[..., T, order + 1], highest power first.
 
     Raises:
-      ValueError: as `spectral_centroid`, and for a negative order.
+      ValueError: as `spectral_centroid`, and for a negative order or one too high.
     """
     checks.integer(order=order, least=0)
     function = functools.partial(polynomial, order=order)
@@ -449,8 +463,10 @@ def preemphasis(audio: jax.Array, *, coef: float = 0.97, zi=None, return_zf: boo
       f32[..., N], or (f32[..., N], f32[..., 1]).
 
     Raises:
-      ValueError: for a single sample without `zi`, a `zi` of another shape, bad audio.
+      ValueError: for a coefficient outside [0, 1], a single sample without `zi`, a `zi` of another shape, bad audio.
     """
+    if not 0 <= coef <= 1:
+        raise ValueError(f"coef={coef!r} must be from 0 to 1; 0.97 is usual")
     audio = checks.as_audio(audio, min_samples=2 if zi is None else 1)
     zi = 2 * audio[..., :1] - audio[..., 1:2] if zi is None else _initial(audio, zi)
     output = audio + jnp.concatenate([zi, -coef * audio[..., :-1]], axis=-1)

@@ -43,6 +43,9 @@ def padding(center: bool | tuple[int, int], frame_length: int) -> tuple[int, int
     """Samples put before and after a clip: frame_length // 2 each for centred frames, none otherwise, or as given."""
     if isinstance(center, bool):
         return (frame_length // 2,) * 2 if center else (0, 0)
+    if not isinstance(center, tuple) or len(center) != 2:
+        raise ValueError(f"center={center!r} must be True, False, or the samples to pad (before, after)")
+    checks.integer(least=0, before=center[0], after=center[1])
     return center
 
 
@@ -61,7 +64,17 @@ def num_frames(num_samples: int, *, frame_length: int, hop_length: int, center: 
 
 
 def per_clip(function, *arrays: jax.Array):
-    """`function` of each row of `arrays`: one after the other on a CPU, whose cache holds one clip, or side by side."""
+    """`function` of each row of `arrays`: one after the other on a CPU, whose cache holds one clip, or side by side.
+
+    Rows that an explicit mesh lays over devices stay there, each device taking its own. (A loop over rows that an
+    automatic mesh has laid out is gathered first: use `jax.shard_map`.)
+    """
+    layout = jax.typeof(arrays[0]).sharding.spec
+    if layout and layout[0] is not None:
+        rows = jax.P(layout[0])
+        # check_vma: the loops inside begin with constants, which do not vary over devices.
+        local = jax.shard_map(functools.partial(per_clip, function), in_specs=rows, out_specs=rows, check_vma=False)
+        return local(*arrays)
     if jax.default_backend() == "cpu":
         return lax.map(lambda row: function(*row), arrays)
     return jax.vmap(function)(*arrays)
@@ -76,7 +89,10 @@ def map_frames(
     center: bool | tuple[int, int] = True,
     pad_mode: str = "constant",
 ) -> jax.Array:
-    """Apply `function` to overlapping frames, bounded in memory whatever the clip's length.
+    """Apply `function` to overlapping frames.
+
+    On a CPU clips and blocks of frames come one after the other, so memory is bounded whatever their number; an
+    accelerator takes all frames of the batch at once.
 
     Args:
       audio: f32[..., N].
@@ -167,7 +183,7 @@ def windowed(n_fft: int, hop_length: int | None, win_length: int | None, window)
     checks.integer(n_fft=n_fft)
     win_length = n_fft if win_length is None else win_length
     values = pad_window(window, win_length, n_fft)
-    hop_length = win_length // 4 if hop_length is None else hop_length
+    hop_length = max(1, win_length // 4) if hop_length is None else hop_length
     checks.integer(hop_length=hop_length)
     return hop_length, values
 

@@ -17,7 +17,8 @@ one that cannot be streamed:
     WholeClip    everything at once: refuses, with the reason and the remedy
 
 States are pytrees whose buffers have static lengths, so a `step` under `jit` compiles once for each pair of chunk
-length and buffer length: chunks of a multiple of the hop length soon need no more compiling.
+length and buffer length. `representations` therefore feed their chains by whole hops (`Chain.rhythm`), whatever the
+chunks are.
 Names: `Chain`, `Frames`, `Local`, `Pointwise`, `Recurrence`, `WholeClip`.
 """
 
@@ -98,7 +99,8 @@ class Frames:
     axis = -2
 
     @property
-    def _sides(self):
+    def sides(self) -> tuple[int, int]:
+        """Samples padded before and after a clip."""
         return stft.padding(self.center, self.frame_length)
 
     def _map(self, samples, center):
@@ -125,12 +127,12 @@ class Frames:
 
     def init(self):
         """State before the first sample."""
-        return Buffer(begun=not self._sides[0])
+        return Buffer(begun=not self.sides[0])
 
     @property
     def _context(self):
         """Samples that the padding at an end of the clip is made of: a mirror image shows one less than it needs."""
-        return 1 if self.pad_mode in ("constant", "empty") else max(self._sides) + 1
+        return 1 if self.pad_mode in ("constant", "empty") else max(self.sides) + 1
 
     def step(self, state, chunk):
         """Samples [..., n] → the frames they complete."""
@@ -138,11 +140,11 @@ class Frames:
         if not state.begun:
             if samples.shape[-1] < self._context:
                 return dataclasses.replace(state, values=samples), self._no_frames(samples)
-            samples = self._pad(samples, self._sides[0], 0)
+            samples = self._pad(samples, self.sides[0], 0)
         count = max(0, 1 + (samples.shape[-1] - state.skip - self.frame_length) // self.hop_length)
         frames = self._map(samples[..., state.skip :], False) if count else self._no_frames(samples)
         following = state.skip + count * self.hop_length
-        first = max(0, min(following, samples.shape[-1] - (self._context if self._sides[1] else 0)))
+        first = max(0, min(following, samples.shape[-1] - (self._context if self.sides[1] else 0)))
         return Buffer(samples[..., first:], True, following - first), frames
 
     def finish(self, state):
@@ -151,7 +153,7 @@ class Frames:
             return None
         if not state.begun:
             return self(state.values) if state.values.shape[-1] else self._no_frames(state.values)
-        samples = self._pad(state.values, 0, self._sides[1])[..., state.skip :]
+        samples = self._pad(state.values, 0, self.sides[1])[..., state.skip :]
         return self._map(samples, False) if samples.shape[-1] >= self.frame_length else self._no_frames(state.values)
 
 
@@ -274,6 +276,18 @@ class Chain:
         for stage in self.stages:
             values = stage(values)
         return values
+
+    @property
+    def rhythm(self) -> tuple[int, int]:
+        """Samples that complete the first frame, and those that complete another one each time."""
+        ahead = 0
+        for stage in self.stages:
+            if isinstance(stage, Frames):
+                return max(1, ahead + stage.frame_length - stage.sides[0]), stage.hop_length
+            if stage.axis != -1:
+                break
+            ahead += stage.after if isinstance(stage, Local) else 0
+        return 0, 1
 
     def init(self) -> tuple:
         """State before the first sample.

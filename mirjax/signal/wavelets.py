@@ -10,6 +10,7 @@ Names: `cqt_frequencies`, `relative_bandwidths`, `wavelet_lengths`, `wavelet`, `
 import dataclasses
 import functools
 import math
+import numbers
 
 import numpy as np
 
@@ -95,8 +96,10 @@ def wavelet_lengths(
     """
     frequencies = np.asarray(frequencies, np.float64)
     checks.positive(sample_rate=sample_rate, filter_scale=filter_scale)
-    if gamma is not None and not 0 <= gamma < math.inf:
-        raise ValueError(f"gamma={gamma} must not be negative; 0 gives the constant Q, None the ear's bandwidths")
+    if gamma is not None and (not isinstance(gamma, numbers.Real) or not 0 <= gamma < math.inf):
+        raise ValueError(
+            f"gamma={gamma!r} must be hertz of at least 0, or None; 0 gives the constant Q, None the ear's bandwidths"
+        )
     if frequencies.ndim != 1 or not (frequencies > 0).all() or (np.diff(frequencies) <= 0).any():
         raise ValueError("frequencies must be positive and strictly ascending; sort them and drop the doubles")
     alpha = relative_bandwidths(frequencies) if bandwidths is None else np.asarray(bandwidths, np.float64)
@@ -145,6 +148,8 @@ def make_bank(
         raise ValueError("window must be a name or (name, parameter): every filter has its own length")
     if intervals is not None:
         intervals = tuple(map(float, intervals))
+        if not intervals or not all(0 < ratio < math.inf for ratio in intervals):
+            raise ValueError(f"intervals={intervals} must be ratios above 0, one for each bin of an octave")
         bins_per_octave = len(intervals)
     frequencies = cqt_frequencies(
         n_bins=n_bins,

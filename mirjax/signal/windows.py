@@ -26,9 +26,11 @@ def _cosine_sum(coefficients, length: int, period: int) -> np.ndarray:
     return sum((-1) ** k * a * np.cos(2 * np.pi * k * n / period) for k, a in enumerate(coefficients))
 
 
-@functools.lru_cache
+@functools.lru_cache(typed=True)
 def _named(window, length: int) -> np.ndarray:
-    if window in _COSINE_SUMS:
+    if length == 1:
+        values = np.ones(1)  # a cosine sum would be its first value, often 0
+    elif window in _COSINE_SUMS:
         values = _cosine_sum(_COSINE_SUMS[window], length, length) * np.ones(length)
     elif window in _ESSENTIA:
         values = _cosine_sum(_ESSENTIA[window], length, max(length - 1, 1))
@@ -60,12 +62,14 @@ def get_window(window, length: int) -> np.ndarray:
       ValueError: for an unknown name, or values of another length.
     """
     checks.integer(window_length=length)
-    if isinstance(window, (str, tuple, float)):
+    if isinstance(window, str | float) or (isinstance(window, tuple) and isinstance(window[0], str)):
         return _named(window, length)
-    values = np.asarray(window(length) if callable(window) else window, np.float64)
+    values = np.asarray(window(length) if callable(window) else window)
     if values.shape != (length,):
         raise ValueError(f"window of shape {values.shape} must have win_length={length} values")
-    return values
+    if np.iscomplexobj(values) or not np.isfinite(values.astype(np.float64)).all():
+        raise ValueError("window holds complex numbers, NaN or infinity; give finite real values")
+    return values.astype(np.float64)
 
 
 def pad_window(window, win_length: int, n_fft: int) -> np.ndarray:

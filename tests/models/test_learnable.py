@@ -312,6 +312,38 @@ def test_contract(clips, name):
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradients(variables, x)[0]))
 
 
+FFT = learnable.LearnableSTFT(n_fft=128, learn_kernels=False)
+EVERY = {**SPECTROGRAM, **WAVEFORM, "fft": FFT}
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+@pytest.mark.parametrize("name", EVERY)
+def test_half_precision_becomes_float32(clips, name, dtype):
+    """Identity: the same numbers given as float32."""
+    x = some_input(name, clips)[1].astype(dtype) if name != "fft" else jnp.asarray(clips, dtype)
+    variables = {"params": EVERY[name].init(KEY, x)["params"]}
+    apply = jax.jit(EVERY[name].apply)
+    values = apply(variables, x)
+    assert values.dtype == jnp.float32
+    assert worst(values, np.asarray(apply(variables, x.astype(jnp.float32)))) <= 1e-6
+
+
+@pytest.mark.parametrize("dtype", [jnp.int16, jnp.complex64, bool])
+@pytest.mark.parametrize("name", EVERY)
+def test_only_floating_point_numbers(name, dtype):
+    """Contract: PCM samples are refused with the remedy, not run through a window that was cast to whole numbers."""
+    shape = (1, 9, 65) if name in SPECTROGRAM else (1, 600)
+    with pytest.raises(ValueError, match=r"the input of .* is .*; floating-point numbers are needed: "):
+        jax.eval_shape(EVERY[name].init, KEY, jax.ShapeDtypeStruct(shape, dtype))
+
+
+def test_lists_are_arrays():
+    """Identity: nested lists in place of an array."""
+    x = np.linspace(0.1, 1, 12, dtype=np.float32).reshape(1, 3, 4)
+    module = learnable.LogLearn()
+    np.testing.assert_allclose(module.init_with_output(KEY, x.tolist())[0], module.init_with_output(KEY, x)[0])
+
+
 @pytest.mark.parametrize("name", ["log_learn", "spcen", "mel", "leaf", "stft"])
 def test_gradients(clips, name):
     """Oracle: finite differences in float64."""

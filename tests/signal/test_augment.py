@@ -54,6 +54,29 @@ def test_phase_vocoder(clip):
             assert worst(values, expect(rate)) <= 1e-8
 
 
+def test_phase_vocoder_takes_a_rate_for_each_clip(clip):
+    """Identity: one clip at a time, also under jit and for two leading axes; a bad traced rate makes its clip NaN."""
+    spectrum = stft.stft(jnp.asarray(clip.reshape(2, 3, -1)[..., :2000]), n_fft=256)
+    rates = np.array([[0.75, 1.0, 1.25], [0.5, 2.0, 1.5]])
+    vocode = functools.partial(stretch.phase_vocoder_by, num_frames=30)
+    values = np.asarray(vocode(spectrum, rates))
+    for index in np.ndindex(2, 3):
+        assert worst(values[index], np.asarray(vocode(spectrum[index], rates[index]))) <= 1e-6
+    assert worst(jax.jit(vocode)(spectrum, rates), values) <= 1e-6
+    assert worst(vocode(spectrum, 0.75)[0, 0], values[0, 0]) <= 1e-6
+    bad = np.asarray(jax.jit(vocode)(spectrum, np.array([[0.0, -1.0, np.nan], [np.inf, 1.0, 1.0]])))
+    assert np.isnan(bad.reshape(6, -1)[:4]).all() and np.isfinite(bad.reshape(6, -1)[4:]).all()
+
+
+def test_a_bad_traced_rate_makes_its_clip_nan(clip):
+    """Contract: what cannot be refused under jit is not passed off as audio; the other clips are untouched."""
+    clips, rates = jnp.asarray(clip[:2000].reshape(5, 400)), np.array([0.0, -1.0, np.nan, np.inf, 1.0])
+    stretched = jax.jit(functools.partial(augment.time_stretch_by, n_fft=128))(clips, rates)
+    assert np.isnan(stretched[:4]).all() and np.isfinite(stretched[4]).all()
+    shifted = jax.jit(functools.partial(augment.pitch_shift_by, n_fft=128))(clips, np.array([np.nan, 99, -1, 0, 1.0]))
+    assert np.isnan(shifted[0]).all() and np.isfinite(shifted[1:]).all()
+
+
 @pytest.mark.parametrize("rate", [0.75, 1.25])
 def test_time_stretch_against_librosa(clip, rate):
     """Oracle: librosa.effects.time_stretch in float64, up to the last frame of the stretched clip."""
@@ -163,6 +186,8 @@ def test_ranges_are_kept(clip):
     tones = augment.per_example(functools.partial(augment.pitch_shift, low=-1, high=1))(KEY, jnp.tile(tone, (8, 1)))
     shifts = [12 * np.log2(peak_frequency(np.asarray(t)[1000:-1000]) / 500) for t in tones]
     assert -1.02 <= min(shifts) < -0.1 < 0.1 < max(shifts) <= 1.02
+    lower = np.asarray(augment.pitch_shift(KEY, tone, low=-4, high=-1))[1000:-1000]
+    assert -4.02 <= 12 * np.log2(peak_frequency(lower) / 500) <= -0.98
 
 
 # ── level, noise, filters ──
@@ -200,6 +225,17 @@ def test_signal_to_noise_ratio_is_exact(clip, x64):
         silent = jnp.zeros(100, audio.dtype)
         for signal, other in ((silent, silent + 1), (silent + 1, silent)):
             np.testing.assert_array_equal(augment.add_noise(signal, other, 10.0), signal)
+
+
+@pytest.mark.parametrize(("level", "noise_level"), [(1e-22, 1e-22), (1e25, 1e25), (1e-22, 1e25), (1e25, 1e-22)])
+def test_noise_at_any_level(clip, level, noise_level):
+    """Hand-worked: the ratio holds where the squares leave float32; the gradient stays finite."""
+    audio, other = jnp.asarray(clip[:4000] * level), jnp.asarray(clip[4000:8000] * noise_level)
+    mixed = np.asarray(augment.add_noise(audio, other, 10.0), np.float64)
+    wanted, added = np.asarray(audio, np.float64), mixed - np.asarray(audio, np.float64)
+    assert 10 * np.log10((wanted**2).sum() / (added**2).sum()) == pytest.approx(10, abs=1e-3)
+    gradient = jax.grad(lambda x: (augment.add_noise(x, other, 10.0) / level).sum())(audio)
+    assert np.isfinite(gradient).all()
 
 
 def test_gaussian_response():
@@ -244,6 +280,30 @@ def test_low_pass(clip, x64):
         assert drawn.shape == clip.shape
 
 
+@pytest.mark.parametrize("samples", [1, 50, 110, 400])
+def test_low_pass_of_short_clips(clip, samples):
+    """Oracle: scipy.signal.firwin and numpy.convolve in float64; the filter may be longer than the clip."""
+    audio = clip[5000 : 5000 + samples]
+    taps = scipy.signal.firwin(255, 900.0, fs=RATE)
+    expected = np.convolve(audio.astype(float), taps)[127 : 127 + samples]
+    assert worst(augment.low_pass_by(audio, 900.0, sample_rate=RATE), expected) <= 2e-6
+
+
+def test_cut_offs_stay_below_nyquist(clip):
+    """Hand-worked: at half the sample rate all passes, for rates whose exp(log) rounds up; traced ones are limited."""
+    audio = clip[:300]
+    rates = np.arange(8000.0, 9000)
+    above = rates[np.exp(np.log(rates / 2, dtype=np.float32)) > rates / 2]
+    for rate in (above[0], 16_000.0, 44_100.1):
+        assert worst(augment.low_pass(KEY, audio, sample_rate=rate, low=rate / 2), audio) <= 1e-5
+    traced = jax.jit(functools.partial(augment.low_pass_by, sample_rate=RATE))
+    assert worst(traced(audio, 9000.0), audio) <= 1e-5
+    drawn = functools.partial(augment.low_pass, sample_rate=RATE, low=1000.0, high=7000.0)
+    for function in (drawn, jax.jit(drawn)):
+        with pytest.raises(ValueError, match="high=7000 Hz lies above half the sample rate, 6000 Hz; lower it"):
+            function(KEY, audio)
+
+
 # ── mixtures and masks ──
 
 
@@ -276,6 +336,9 @@ def test_spec_augment():
     one = functools.partial(cover, num_time_masks=1, num_frequency_masks=0, max_time_fraction=0.1)
     widths = np.asarray(jax.vmap(one)(jax.random.split(KEY, 200))).all(axis=2).sum(axis=1)
     assert set(widths) == {0, 1, 2, 3, 4}
+    known = functools.partial(augment.spec_augment, time_width=9, frequency_width=5)
+    for function in (known, jax.jit(known)):
+        np.testing.assert_array_equal(function(KEY, spectrogram, fill=jnp.float32(0)) == 0, cover(KEY))
     mean = augment.spec_augment(KEY, spectrogram[None], time_width=9, frequency_width=5)
     assert set(np.unique(np.asarray(mean)[0][np.asarray(cover(KEY))])) == {400.5}
 
@@ -322,17 +385,71 @@ def test_gradients(clip, name):
         check_grads(lambda a: function(KEY, a), (audio,), order=1, modes=["rev"], eps=1e-7, atol=1e-3, rtol=1e-3)
 
 
+def spectrum_at(rate):
+    return stretch.phase_vocoder_by(np.ones((2, 5, 9), np.complex64), rate, num_frames=3)
+
+
+@pytest.mark.parametrize(
+    ("function", "values"), [(augment.time_stretch_by, (0.83, 1.37)), (augment.pitch_shift_by, (-2.2, 1.3))]
+)
+def test_gradients_of_rates_and_shifts(clip, function, values):
+    """Oracle: central differences in float64 of what is drawn, between two jumps of the phases."""
+    weights = np.random.default_rng(0).standard_normal(1500)
+    with jax.enable_x64(True):
+        audio = clip[:1500].astype(np.float64)
+        loss = jax.jit(lambda value: (weights * function(audio, value, n_fft=256)).sum())
+        gradient = jax.jit(jax.grad(loss))
+        for value in values:
+            expected = (loss(value + 1e-5) - loss(value - 1e-5)) / 2e-5
+            assert float(gradient(value)) == pytest.approx(float(expected), rel=0.01)
+
+
+def test_lists_are_arrays(clip):
+    """Identity: lists of numbers in place of arrays."""
+    audio, other = clip[:200], clip[200:400]
+    short = {"n_fft": 64}
+    for function in (
+        lambda x, y: augment.time_stretch_by(x, 1.1, **short),
+        lambda x, y: augment.pitch_shift_by(x, 1.0, **short),
+        lambda x, y: augment.add_noise(x, y, 3.0),
+        lambda x, y: augment.noise(KEY, x, recording=y),
+        lambda x, y: augment.gain_by([x, y], [1, 2.0]),
+        lambda x, y: augment.random_crop(KEY, x, length=9),
+        lambda x, y: augment.time_shift(KEY, x),
+        lambda x, y: augment.low_pass_by(x, 900, sample_rate=RATE),
+    ):
+        np.testing.assert_allclose(function(audio.tolist(), other.tolist()), function(audio, other), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda x: augment.time_stretch_by(x, 0.0), "rate=0.0 must be finite above 0"),
+        (lambda x: augment.time_stretch_by(x, 1e-60), "rate=1e-60 must be finite above 0"),
+        (lambda x: augment.time_stretch_by(x, True), "rate=True is bool; give real numbers"),
+        (lambda x: augment.time_stretch_by(x, None), "rate=None is object; give real numbers"),
         (lambda x: augment.time_stretch_by(x, np.ones(3)), r"rate of shape \(3,\)"),
+        (lambda x: spectrum_at(0.0), "rate=0.0 must be finite above 0"),
+        (lambda x: spectrum_at(-1), "rate=-1 must be finite above 0"),
+        (lambda x: spectrum_at(np.nan), "rate=nan must be finite above 0"),
+        (
+            lambda x: spectrum_at([1.0, 1.0, 2.0]),
+            r"rate of shape \(3,\) must be .* each clip \(2,\)",
+        ),
+        (lambda x: stretch.phase_vocoder_by(x[None], 1.0, num_frames=3), "float32; a complex one is needed"),
+        (lambda x: stretch.phase_vocoder_by([[1.0, 2.0]], 1.0, num_frames=3), "a complex one is needed"),
+        (lambda x: stretch.phase_vocoder_by(x + 0j, 1.0, num_frames=3), r"spectrum of shape \(50,\)"),
+        (lambda x: stretch.phase_vocoder_by(x[None] * (np.nan + 0j), 1.0, num_frames=3), "NaN or infinity"),
         (lambda x: augment.time_stretch_by(x, 1.0, fit="cut"), "fit='cut' is unknown"),
         (lambda x: augment.time_stretch_by(x, 1.0, hop_length=0), "hop_length=0"),
         (lambda x: augment.time_stretch(KEY, x, low=0.0), "rate from 0 to 1.25"),
         (lambda x: augment.time_stretch(KEY, x, low=1.3), "low <= high"),
         (lambda x: augment.pitch_shift_by(x, 13.0), "semitones=13.0 must be finite and at most 12"),
+        (lambda x: augment.pitch_shift_by(x, 1.0, max_semitones="3"), "max_semitones='3'"),
         (lambda x: augment.pitch_shift(KEY, x, low=np.nan), "finite numbers"),
+        (lambda x: augment.time_shift(KEY, x, low=0.5, high=0.9), "low=0.5 must be a whole number"),
+        (lambda x: augment.time_shift(KEY, x, high=2**40), "high=1099511627776 must be a whole number"),
+        (lambda x: augment.time_shift(KEY, x, low=60), "low <= high"),
         (lambda x: augment.gain(KEY, x.astype(int)), "divide integer samples"),
         (lambda x: augment.gain(KEY, x * np.nan), "NaN or infinity"),
         (lambda x: augment.noise(KEY, x, recording=np.ones((2, 9), np.float32)), "one clip of noise"),
@@ -342,11 +459,23 @@ def test_gradients(clip, name):
         (lambda x: augment.low_pass(KEY, x, sample_rate=RATE, low=9000), "cutoff in hertz from 9000 to 6000"),
         (lambda x: augment.equalise(KEY, x, sample_rate=0), "sample_rate=0"),
         (lambda x: augment.random_crop(KEY, x, length=99), "length=99 exceeds the 50 steps"),
+        (lambda x: augment.random_crop(KEY, x[0], length=1), "axis=-1 is not an axis of x"),
+        (
+            lambda x: augment.random_crop(KEY, x, length=1, axis=1),
+            r"axis=1 is not .* shape is \(50,\)",
+        ),
+        (lambda x: augment.random_crop(KEY, x, length=1, axis=0.0), "axis=0.0 is not an axis"),
+        (lambda x: augment.mixup(KEY, ()), "batch must hold arrays"),
+        (lambda x: augment.per_example(augment.gain)(KEY, ()), "batch must hold arrays"),
+        (lambda x: augment.per_example(augment.gain)(KEY, 1.0), "batch must hold arrays"),
         (lambda x: augment.mixup(KEY, x.astype(int)), "floating-point numbers are needed"),
         (lambda x: augment.mixup(KEY, (x, x[:3])), "same number of rows"),
         (lambda x: augment.mixup(KEY, x, alpha=0), "alpha=0"),
         (lambda x: augment.spec_augment(KEY, x), "at least 2 axes"),
         (lambda x: augment.spec_augment(KEY, x[None], max_time_fraction=2), "between 0 and 1"),
+        (lambda x: augment.spec_augment(KEY, x[None], fill=np.nan), "fill=nan must be a finite number"),
+        (lambda x: augment.spec_augment(KEY, x[None], fill=jnp.inf), "fill=inf must be a finite number"),
+        (lambda x: augment.spec_augment(KEY, x[None], fill=x), "must be a finite number, or None"),
         (lambda x: augment.filter_spectrogram(KEY, x[None], frequencies=[1.0]), "must name the 50 bins"),
         (lambda x: augment.filter_spectrogram(KEY, x[None], frequencies=x, scale="db"), "scale='db' is unknown"),
     ],

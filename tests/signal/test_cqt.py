@@ -1,6 +1,7 @@
 """Constant-Q transforms against their definition in numpy, librosa, and the value that a pure tone has."""
 
 import inspect
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -69,6 +70,13 @@ def test_one_octave_is_the_definition(clip, setting):
     assert worst(in_float64(cqt.vqt, clip, **shared), expected) <= 1e-12
 
 
+@pytest.mark.parametrize("norm", [2, np.inf, None])
+def test_other_norms_over_octaves_are_the_definition(clip, norm):
+    """Oracle: a direct numpy sum with librosa's wavelets over three octaves, where librosa itself jumps at each."""
+    shared = {"sample_rate": RATE, "hop_length": 201, "fmin": 400.0, "n_bins": 36, "norm": norm}
+    assert worst(in_float64(cqt.cqt, clip[:9000], **shared), definition(clip[:9000], **shared)) <= 1e-12
+
+
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_cqt_within_half_a_per_cent_of_librosa(clip, setting):
     """Oracle: librosa.cqt in float64 (which resamples, and drops 1 % of each filter unless `sparsity` is 0)."""
@@ -127,6 +135,52 @@ def test_harmonic_cqt_is_a_cqt_per_harmonic(clip):
         )
     expected = librosa.cqt(clip.astype(np.float64), sr=RATE, fmin=300.0, sparsity=0, **shared).T
     assert worst(together[..., 1], expected) <= 1e-2
+
+
+JUST = (1, 16 / 15, 9 / 8, 6 / 5, 5 / 4, 4 / 3, 45 / 32, 3 / 2, 8 / 5, 5 / 3, 9 / 5, 15 / 8)
+
+
+def test_harmonic_cqt_of_other_temperaments(clip):
+    """Oracle: cqt from h · fmin with the same intervals, whose bins an octave are not `bins_per_octave`."""
+    shared = {"n_bins": 14, "bins_per_octave": 60, "intervals": JUST, "sample_rate": RATE}
+    together = in_float64(cqt.harmonic_cqt, clip[:8000], harmonics=(1, 2, 1.5), fmin=300.0, **shared)
+    for channel, h in enumerate((1, 2, 1.5)):
+        alone = in_float64(cqt.cqt, clip[:8000], fmin=300.0 * h, **shared)
+        assert worst(together[..., channel], alone) <= 1e-12
+
+
+def test_hybrid_cqt_of_other_temperaments(clip):
+    """Oracle: a tone at each bin of the upper, pseudo part: it is loudest there (intervals start at every octave)."""
+    shared = {"n_bins": 48, "fmin": 220.0, "intervals": JUST}
+    frequencies = cqt.cqt_frequencies(**shared)
+    time = np.arange(8192) / RATE
+    tones = np.stack([np.cos(2 * np.pi * f * time) for f in frequencies])
+    heard = in_float64(cqt.hybrid_cqt, tones, sample_rate=RATE, **shared)[:, 8]
+    # Of two neighbours 1/16 octave apart and of unequal width the other may be as loud by a hair.
+    assert np.abs(heard.argmax(axis=-1) - np.arange(48)).max() <= 1
+    assert (heard.argmax(axis=-1) == np.arange(48)).mean() >= 0.9
+    low = in_float64(cqt.cqt, tones[30:31], sample_rate=RATE, **shared)[:, 8]
+    assert abs(heard[30, 30] / np.abs(low)[0, 30] - 1) <= 0.1
+
+
+def test_magnitude_neither_underflows_nor_overflows():
+    """Oracle: numpy.abs in float64; gradient 0 at 0 and of length 1 elsewhere; a list is refused or taken whole."""
+    values = np.array([3e-30 + 4e-30j, 3e30 - 4e30j, 0, -2, 1e-45j], np.complex64)
+    np.testing.assert_allclose(cqt.magnitude(values)[:4], np.abs(values.astype(np.complex128))[:4], rtol=1e-6)
+    np.testing.assert_allclose(cqt.magnitude([3 + 4j, 0j]), [5, 0], rtol=1e-6)
+    gradient = jax.grad(lambda x: cqt.magnitude(x).sum())(jnp.asarray(values))
+    np.testing.assert_allclose(np.abs(np.asarray(gradient)[:4].astype(np.complex128)), [1, 1, 0, 1], rtol=1e-6)
+    with pytest.raises(ValueError, match="spectrum is float32; a complex one is needed"):
+        cqt.magnitude([1.0, 2.0])
+
+
+def test_short_hops_compile_in_seconds(clip):
+    """Oracle: the definition; and the traced program of a hop of 1 has no hundreds of slices."""
+    shared = {"sample_rate": RATE, "hop_length": 1, "fmin": 400.0, "n_bins": 24}
+    audio = jnp.asarray(clip[:500])
+    assert worst(cqt.cqt(audio, **shared), definition(clip[:500], **shared)) <= 2e-6
+    program = str(jax.make_jaxpr(lambda x: cqt.cqt(x, **shared))(audio))
+    assert program.count(" slice[") <= 40
 
 
 @pytest.mark.parametrize("scale", [True, False])
@@ -245,6 +299,16 @@ def test_inverse_default_length_and_leading_axes(clip):
     assert worst(audio[1], cqt.icqt(spectrum[1], **setting)) <= 1e-6
 
 
+def test_inverse_warns_of_gaps():
+    """Oracle: the docstring: a hop above half the shortest filter is warned of, with the hop that will do."""
+    spectrum = jnp.ones((4, 24), jnp.complex64)
+    with pytest.warns(UserWarning, match="hop_length=512 is more than half the shortest filter, 179 samples: .* 89 or"):
+        cqt.icqt(spectrum, sample_rate=RATE, fmin=300.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cqt.icqt(spectrum, sample_rate=RATE, fmin=300.0, hop_length=89)
+
+
 @pytest.mark.parametrize("arguments", [{}, {"filter_scale": 0.5, "gamma": None}, {"gamma": 10.0, "window": "blackman"}])
 def test_lengths_are_librosas(arguments):
     """Oracle: librosa.filters.wavelet_lengths."""
@@ -284,6 +348,7 @@ def test_defaults_are_librosas(name):
         ({"n_bins": 0}, "n_bins=0"),
         ({"sample_rate": 0}, "sample_rate=0"),
         ({"gamma": 1.0}, "call vqt"),
+        ({"intervals": ()}, "must be ratios above 0"),
     ],
 )
 def test_bad_settings_are_named(arguments, message):
@@ -308,5 +373,16 @@ def test_bad_arrays_are_named():
         cqt.cqt_frames(jnp.ones((3, 24)), **setting)
     with pytest.raises(ValueError, match="sparsity=1"):
         cqt.pseudo_cqt(jnp.ones(400), sparsity=1, **setting)
-    with pytest.raises(ValueError, match="gamma=-1"):
-        cqt.vqt(jnp.ones(400), gamma=-1, **setting)
+    for gamma in (-1, "erb", float("nan")):
+        with pytest.raises(ValueError, match=f"gamma={gamma!r} must be hertz of at least 0, or None"):
+            cqt.vqt(jnp.ones(400), gamma=gamma, **setting)
+    with pytest.raises(ValueError, match=r"harmonics=\(\) names no channel"):
+        cqt.harmonic_cqt(jnp.ones(400), harmonics=(), **setting)
+    with pytest.raises(ValueError, match="spectrum holds NaN"):
+        cqt.icqt(jnp.full((3, 24), jnp.nan, jnp.complex64), sample_rate=RATE)
+    with pytest.raises(ValueError, match="has one frame and so no default length; give length="):
+        cqt.icqt(jnp.ones((1, 24), jnp.complex64), sample_rate=RATE)
+    with pytest.raises(ValueError, match="sparsity=1"):
+        cqt.hybrid_cqt(jnp.ones(400), sparsity=1, **setting)
+    with pytest.raises(ValueError, match="pad_mode='mirror'"):
+        cqt.hybrid_cqt(jnp.ones(400), pad_mode="mirror", **setting)

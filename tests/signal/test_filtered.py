@@ -198,6 +198,16 @@ def test_frames_batches_and_jit(golden_inputs):
     np.testing.assert_allclose(jax.jit(spectrogram)(audio), whole, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_half_precision_frames_become_float32(golden_inputs, dtype):
+    """Identity: the same numbers given as float32."""
+    frames = jnp.asarray(golden_inputs["wave12k"][:2048].reshape(4, 512), dtype)
+    function = functools.partial(filtered.filtered_frames, sample_rate=12_000, frame_sizes=512, fmax=5500.0)
+    values = function(frames)
+    assert values.dtype == jnp.float32
+    np.testing.assert_array_equal(values, function(frames.astype(jnp.float32)))
+
+
 def test_lags():
     """Oracle: sin²(πn/N) exceeds 1/2 at n = N/4 and 1/4 at N/6, so that d = N/4 and N/3 samples before the middle."""
     sizes = (512, 1024, 2048, 4096, 8192)
@@ -215,6 +225,11 @@ def test_maximum_filter(size):
         if size <= values.shape[axis]:
             expected = scipy.ndimage.maximum_filter1d(values, size, axis=axis)
             np.testing.assert_array_equal(filtered.maximum_filter(jnp.asarray(values), size, axis=axis), expected)
+
+
+def test_maximum_filter_takes_lists_and_minus_infinity():
+    """Hand-worked: [1, −∞, 3] in windows of 3."""
+    np.testing.assert_array_equal(filtered.maximum_filter([1.0, -np.inf, 3.0], 3), [1, 3, 3])
 
 
 @pytest.mark.parametrize(("lag", "max_size"), [(1, 1), (2, 3), (9, 1), (10, 1), (11, 3)])
@@ -300,6 +315,12 @@ def test_bad_parts():
     """Contract: frames, bins and counts that do not fit are refused."""
     with pytest.raises(ValueError, match="needs 2048"):
         filtered.filtered_frames(jnp.zeros((3, 1024)), sample_rate=CD)
+    with pytest.raises(ValueError, match="frames is int16; floating-point numbers are needed: divide"):
+        filtered.filtered_frames(jnp.zeros((3, 2048), jnp.int16), sample_rate=CD)
+    with pytest.raises(ValueError, match="floating-point numbers are needed"):
+        filtered.maximum_filter([1, 2, 3], 3)
+    with pytest.raises(ValueError, match=r"axis=1 is not an axis of values, whose shape is \(3,\)"):
+        filtered.maximum_filter([1.0, 2.0, 3.0], 3, axis=1)
     with pytest.raises(ValueError, match="two filter edges fall in bin 7"):
         filtered.triangular_filters([5, 7, 7], num_bins=8)
     with pytest.raises(ValueError, match="must add up to the 7 bands"):

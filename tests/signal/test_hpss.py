@@ -171,6 +171,16 @@ def test_bad_input(change, message):
         hpss(setting.pop("spectrum"), **setting)
 
 
+def test_lists_are_taken():
+    """Oracle: the same numbers in an array."""
+    audio = np.sin(np.arange(300) / 5)
+    setting = {"n_fft": 64, "kernel_size": 3}
+    listed, given = hpss_audio(audio.tolist(), **setting), hpss_audio(jnp.asarray(audio, jnp.float32), **setting)
+    np.testing.assert_allclose(np.stack(listed), np.stack(given), atol=1e-6)
+    stages = two_stage_hpss(audio.tolist(), n_fft=(64, 16), hop_length=(32, 8), kernel_size=3)
+    np.testing.assert_allclose(sum(stages), audio, atol=1e-5)
+
+
 def test_bad_input_elsewhere():
     """Oracle: the message names the value and the remedy."""
     ones = jnp.ones((4, 4))
@@ -178,5 +188,9 @@ def test_bad_input_elsewhere():
         median_filter(ones, kernel_size=3, axis=0)
     with pytest.raises(ValueError, match="must agree"):
         softmask(ones, ones[:2])
+    with pytest.raises(ValueError, match="audio is int"):
+        hpss_audio([1, 2, 3])
+    with pytest.raises(ValueError, match="audio is int"):
+        two_stage_hpss([1, 2, 3])
     with pytest.raises(ValueError, match=r"give \(long, short\) windows"):
         two_stage_hpss(jnp.ones(9000), n_fft=(512, 4096))

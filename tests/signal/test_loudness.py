@@ -183,6 +183,18 @@ def test_normalise(golden_inputs):
     assert abs(float(integrated_loudness(silence, **setting)) + 120.691) < 1e-3
 
 
+def test_energies_beyond_float32(golden_inputs):
+    """Oracle: infinity is not silence; normalising does not depend on the level given."""
+    audio = jnp.asarray(golden_inputs["wave12k"][:24_000].reshape(2, 12_000))
+    loud = audio * jnp.asarray([[1e22], [1.0]], jnp.float32)
+    measured = integrated_loudness(loud, sample_rate=12_000)
+    assert measured[0] == jnp.inf and measured[1] == integrated_loudness(audio, sample_rate=12_000)[1]
+    once = normalise_loudness(loud, sample_rate=12_000)
+    np.testing.assert_allclose(once, normalise_loudness(audio, sample_rate=12_000), rtol=1e-4, atol=1e-6)
+    stereo = normalise_loudness(audio * 1e22, sample_rate=12_000, channels="stereo")
+    assert worst(stereo, np.asarray(normalise_loudness(audio, sample_rate=12_000, channels="stereo"))) <= 1e-4
+
+
 def test_gradients():
     """Oracle: finite differences in float64; finite at silence."""
 
@@ -210,6 +222,8 @@ def test_gradients():
         (lambda x: integrated_loudness(x.astype(np.int16), sample_rate=8000), "audio is int16"),
         (lambda x: k_weight(x, sample_rate=8000, state=np.zeros(3)), r"it must be \(4,\)"),
         (lambda x: recursive_filter(x, loudness.Filter((((1.0,), (1.0, -1.0)),))), "pole at radius 1; poles must lie"),
+        (lambda x: recursive_filter(x, Filter((((1.0,), (2.0, 0.1)),))), r"a=\(2.0, 0.1\) must .* a\[0\] = 1; divide"),
+        (lambda x: recursive_filter(x, Filter((((1.0,), (1.0, np.nan)),))), "must hold finite numbers"),
         (lambda x: recursive_filter(x, loudness.Filter((((2.0,), (1.0,)),))), "has no memory; multiply by its gain 2"),
     ],
 )

@@ -153,6 +153,17 @@ def test_bad_input(change, message):
         pitch.yin(setting.pop("audio"), **setting)
 
 
+def test_frames_may_be_lists_and_are_checked():
+    """Contract: a list of floats is an array; integers and NaN are refused by name."""
+    tone = np.sin(2 * np.pi * 300 * np.arange(600) / RATE)
+    setting = {"fmin": 100, "fmax": 2000, "sample_rate": RATE}
+    np.testing.assert_allclose(pitch.yin_frames(tone.tolist(), **setting), 300, rtol=5e-3)
+    with pytest.raises(ValueError, match="frames is int"):
+        pitch.yin_frames([1, 2, 3] * 200, **setting)
+    with pytest.raises(ValueError, match="frames holds NaN"):
+        pitch.normalised_difference(np.full((2, 64), np.nan), min_period=1, max_period=32)
+
+
 def test_bad_periods():
     """Contract: periods longer than the frame are refused."""
     with pytest.raises(ValueError, match="min_period <= max_period < 64"):

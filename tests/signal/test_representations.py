@@ -11,7 +11,17 @@ import pytest
 
 from mirjax.signal import chroma, cqt, filtered, pitch, presets, rhythm, stft
 from mirjax.signal.compression import PCEN, Decibels, Linear, LogFloor, LogOffset, LogScaled
-from mirjax.signal.descriptors import HarmonicPercussive, Loudness, OnsetStrength, Pitch, SpectralShape, Tempogram
+from mirjax.signal.descriptors import (
+    HarmonicPercussive,
+    Loudness,
+    OnsetStrength,
+    Pitch,
+    PreEmphasis,
+    Resampled,
+    SpectralShape,
+    Tempogram,
+    TwoStageHPSS,
+)
 from mirjax.signal.representations import CENS, MFCC, Chroma, FilteredSpectrogram, LogCQT, LogMel, Spectrogram, Waveform
 
 
@@ -112,6 +122,39 @@ def test_stereo_is_two_channels_last(clip):
         kim(clip)
 
 
+def test_channels_go_through_compositions(clip):
+    """Identity: what is made of a two-channel representation is the mono one of each channel, channels last."""
+    stereo = LogMel(num_channels=2, compression=LogScaled())
+    audio = np.stack([clip, clip[::-1]])
+    for wrap in (
+        lambda log_mel: MFCC(log_mel, deltas=1),
+        OnsetStrength,
+        lambda log_mel: Tempogram(OnsetStrength(log_mel), win_length=32),
+        HarmonicPercussive,
+        PreEmphasis,
+        lambda log_mel: Resampled(log_mel, sample_rate=16_000),
+    ):
+        both, one = wrap(stereo), wrap(dataclasses.replace(stereo, num_channels=1))
+        values = both(audio)
+        assert values.shape == both.shape(len(clip)) == (*one.shape(len(clip)), 2)
+        np.testing.assert_allclose(values[..., 1], one(audio[1]), rtol=0, atol=1e-4)
+        with pytest.raises(ValueError, match=r"must be \[..., 2, N\]"):
+            both(clip)
+    with pytest.raises(ValueError, match="num_channels=2: the separation takes one channel"):
+        TwoStageHPSS(LogMel(16_000, num_channels=2))(audio)
+
+
+def test_settings_must_be_hashable():
+    """Oracle: representations are values; arrays and lists cannot be."""
+    with pytest.raises(ValueError, match="LogMel holds a setting that cannot be hashed.*windows by name"):
+        LogMel(window=np.hanning(512))
+    with pytest.raises(ValueError, match="Spectrogram holds a setting that cannot be hashed"):
+        Spectrogram(window=[1.0, 2.0])
+    for bad in (LogMel(hop_length=0), Waveform(-1)):
+        with pytest.raises(ValueError, match="must be a number above 0"):
+            _ = bad.frame_rate
+
+
 def test_half_precision_inputs(clip):
     """Oracle: float64 log-mel of librosa. bfloat16 keeps 8 bits: its rounding noise lies 50 dB below the signal, so the
     bound holds for bands within 30 dB of the maximum; all values are finite."""
@@ -136,6 +179,14 @@ def test_half_precision_inputs(clip):
         (LogMel(fmax=7000.0), "fmax=7000"),
         (LogMel(win_length=600), "win_length=600 is longer than n_fft=512"),
         (LogMel(sample_rate=0), "sample_rate=0"),
+        (Waveform(0), "sample_rate=0"),
+        (Spectrogram(-1), "sample_rate=-1"),
+        (SpectralShape(0), "sample_rate=0"),
+        (LogMel(power=0.0), "power=0.0"),
+        (LogMel(mel_power=-1.0), "mel_power=-1.0"),
+        (LogMel(num_channels=0), "num_channels=0"),
+        (LogMel(compression="db"), "compression='db' must be a value such as"),
+        (MFCC(deltas=3), "deltas=3 must be 0, 1 or 2"),
         (LogMel(window="hannn"), "window='hannn'"),
         (LogMel(scale="bark"), "scale='bark'"),
         (Spectrogram(n_fft=0), "n_fft=0"),

@@ -142,6 +142,67 @@ def test_frames_stream():
     np.testing.assert_allclose(np.concatenate(parts)[: len(whole)], whole, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "orig, target, seconds",
+    [(16_000, 16_001, 0.5), (22_050, 22_051, 0.3), (48_000, 47_999, 1.1), (16_000, 10, 0.5), (4_001, 3_000, 3.0)],
+)
+def test_large_terms_and_long_decimations(orig, target, seconds):
+    """Oracle: scipy.signal.resample_poly in float64; no matrix of weights holds more than 2^20 numbers."""
+    audio = np.random.default_rng(4).standard_normal(int(orig * seconds))
+    setting = {"orig_rate": orig, "target_rate": target, "num_zeros": 24, "rolloff": 0.9}
+    plan = resampling.plan(**setting)
+    if plan.formula is None:
+        assert all(matrix.size <= 1 << 20 for _, matrix in plan.groups)
+    else:
+        assert not plan.groups and plan.formula.block * plan.formula.width <= 1 << 20
+    weights = prototype(plan.up, plan.down, num_zeros=24, rolloff=0.9) / plan.up
+    expected = scipy.signal.resample_poly(audio, plan.up, plan.down, window=weights)
+    single = resample(jnp.asarray(audio, jnp.float32), **setting)
+    assert single.shape == expected.shape and worst(single, expected) <= 2e-6
+    with jax.enable_x64(True):
+        assert worst(resample(jnp.asarray(audio), **setting), expected) <= 1e-10
+
+
+def test_default_filter_of_large_terms_is_bounded():
+    """Oracle: the plan itself: 22,050 → 22,051 and 48,000 → 47,999 keep no weights, 16,000 → 10 two outputs' at once."""
+    for rates in ((22_050, 22_051), (48_000, 47_999), (16_000, 16_001), (16_000, 1)):
+        plan = resampling.plan(orig_rate=rates[0], target_rate=rates[1])
+        assert not plan.groups and plan.formula.block * plan.formula.width <= 1 << 23
+    assert resampling.plan(orig_rate=16_000, target_rate=10).num_outputs == 2
+    for rates in ((44_100, 16_000), (44_100, 48_000), (44_100, 22_050), (192_000, 11_025)):
+        assert resampling.plan(orig_rate=rates[0], target_rate=rates[1]).formula is None
+
+
+def test_computed_weights_stream_batch_and_differentiate():
+    """Oracle: frames equal the whole; one clip at a time; the adjoint identity <y, A x> = <Aᵀ y, x>."""
+    setting = {"orig_rate": 2_001, "target_rate": 2_000, "num_zeros": 200}
+    plan = resampling.plan(**setting)
+    assert plan.formula is not None
+    audio = np.random.default_rng(5).standard_normal((2, 5000)).astype(np.float32)
+    whole = resample(jnp.asarray(audio), **setting)
+    padded = np.pad(audio[0], (plan.before, plan.frame_length + plan.hop_length))
+    frames = [padded[s : s + plan.frame_length] for s in range(0, 5000, plan.hop_length)]
+    parts = resampling.resample_frames(np.stack(frames), plan)
+    np.testing.assert_allclose(parts.reshape(-1)[: whole.shape[-1]], whole[0], atol=2e-6)
+    np.testing.assert_allclose(whole[1], resample(jnp.asarray(audio[1]), **setting), atol=2e-6)
+    with jax.enable_x64(True):
+        x = jnp.asarray(audio, jnp.float64)
+        y, adjoint = jax.vjp(lambda x: resample(x, **setting), x)
+        other = jnp.asarray(np.random.default_rng(6).standard_normal(y.shape))
+        assert abs(jnp.vdot(other, y) / jnp.vdot(adjoint(other)[0], x) - 1) <= 1e-10
+
+
+def test_frames_are_checked():
+    """Oracle: the message names the value; a list is refused or taken, not half read."""
+    plan = resampling.plan(orig_rate=4, target_rate=3, num_zeros=2)
+    frame = [0.5] * plan.frame_length
+    np.testing.assert_array_equal(
+        resampling.resample_frames(frame, plan), resampling.resample_frames(np.asarray(frame, np.float32), plan)
+    )
+    with pytest.raises(ValueError, match="frames of 3 samples; this plan needs"):
+        resampling.resample_frames(np.zeros(3, np.float32), plan)
+
+
 def test_gradient():
     """Oracle: finite differences in float64; finite at silence."""
 
@@ -159,6 +220,7 @@ def test_rational():
     assert rational(44_100, 48_000) == (160, 147)
     assert rational(22_050.0, 16_000) == (320, 441)
     assert rational(0.5, 1.25) == (5, 2)
+    assert rational(22_050, 22_051) == (22_051, 22_050) and rational(48_000, 47_999) == (47_999, 48_000)
     assert rational(np.int32(48_000), np.float32(44_100)) == (147, 160)
     up, down = rational(44_100, 44_100 / 1.001)
     assert abs(up / down * 1.001 - 1) < 1e-8
@@ -169,11 +231,14 @@ def test_rational():
     [
         ({"target_rate": 0}, "target_rate=0 must be a number above 0"),
         ({"orig_rate": float("nan")}, "orig_rate=nan must be a number above 0"),
-        ({"orig_rate": 44_101}, "44101 needs a fraction of terms above 16384; .* such as "),
-        ({"orig_rate": 1_000_000, "target_rate": 1}, "such as 1 / 16384"),
+        ({"orig_rate": 10**8, "target_rate": 10**8 - 10}, "terms up to 1048576; target_rate=.* is 5e-1. away"),
+        ({"orig_rate": 3_000_000, "target_rate": 1}, "terms up to 1048576; resample in two steps"),
+        ({"orig_rate": 100_000, "target_rate": 1}, "filter of 26256411 samples; lower num_zeros, or resample in two"),
+        ({"orig_rate": 22_050, "target_rate": 22_051, "num_zeros": 10**6}, "num_zeros=1000000 .* lower num_zeros"),
         ({"num_zeros": 0}, "num_zeros=0 must be a whole number"),
         ({"rolloff": 1.2}, "rolloff=1.2 is above 1"),
-        ({"beta": -1.0}, "beta=-1.0 must be a number of at least 0"),
+        ({"beta": -1.0}, "beta=-1.0 must be a number from 0 to 700"),
+        ({"beta": 1000.0}, "beta=1000.0 must be a number from 0 to 700"),
         ({"audio": np.zeros(8, np.int16)}, "audio is int16"),
         ({"audio": np.zeros(0, np.float32)}, "at least 1 samples"),
         ({"audio": np.full(8, np.nan, np.float32)}, "holds NaN"),

@@ -19,10 +19,15 @@ SETTINGS = [
     {"n_fft": 512, "center": False},
     {"n_fft": 512, "win_length": 300, "hop_length": 75, "center": False},
     {"n_fft": 256, "window": ("kaiser", 8.0)},
+    {"n_fft": 64, "win_length": 1, "hop_length": 1},
     {"n_fft": 256, "hop_length": 64, "window": np.hanning(256)},
     {"n_fft": 256, "hop_length": 64, "window": scipy.signal.windows.hann},
 ]
 INVERTIBLE = [setting for setting in SETTINGS if setting.get("center", True)]
+
+
+def name(setting):
+    return ", ".join(f"{key} {getattr(value, '__name__', value)}" for key, value in setting.items()) or "defaults"
 
 
 def worst(ours, theirs):
@@ -35,7 +40,7 @@ def clip(golden_inputs):
     return golden_inputs["wave12k"][30_000:70_001].astype(np.float64)
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+@pytest.mark.parametrize("setting", SETTINGS, ids=name)
 def test_stft_equals_librosa(clip, setting):
     """Oracle: librosa.stft in float64."""
     expected = np.swapaxes(librosa.stft(clip, **setting), -1, -2)
@@ -67,7 +72,7 @@ def test_powers(clip, power):
     assert worst(stft.spectrogram(clip, n_fft=512, power=power), expected) <= 5e-7
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+@pytest.mark.parametrize("setting", SETTINGS, ids=name)
 def test_istft_equals_librosa(clip, setting):
     """Oracle: librosa.istft in float64, whole and with `length` (uncentred edges divide by tiny window sums)."""
     inverse = {key: value for key, value in setting.items() if key != "pad_mode"}
@@ -84,7 +89,7 @@ def test_istft_equals_librosa(clip, setting):
         assert worst(ours, librosa.istft(spectrum, **inverse)) <= 5e-7
 
 
-@pytest.mark.parametrize("setting", INVERTIBLE, ids=str)
+@pytest.mark.parametrize("setting", INVERTIBLE, ids=name)
 def test_inverse_of_the_transform_is_the_clip(clip, setting):
     """Identity: ISTFT(STFT(x)) = x."""
     inverse = {"n_fft": setting.get("n_fft", 2048), **setting}
@@ -216,6 +221,9 @@ def test_essentia_windows():
         ({"n_fft": 256, "window": np.ones(100)}, r"window of shape \(100,\) must have win_length=256 values"),
         ({"n_fft": 2048, "center": False}, "1000 samples are shorter than one frame of 2048; pad the audio"),
         ({"n_fft": 256, "pad_mode": "reflct"}, "did you mean 'reflect'"),
+        ({"n_fft": 256, "window": np.full(256, np.nan)}, "window holds complex numbers, NaN or infinity"),
+        ({"n_fft": 256, "window": np.full(256, 1j)}, "window holds complex numbers, NaN or infinity"),
+        ({"n_fft": 256, "center": "yes"}, "center='yes' must be True, False"),
         ({"n_fft": 256, "pad_mode": "wrap"}, "pad_mode='wrap' is unknown"),
     ],
 )
@@ -230,6 +238,8 @@ def test_bad_settings_are_named(arguments, message):
 @pytest.mark.parametrize(
     ("audio", "message"),
     [
+        ("clip.wav", "audio is 'clip.wav'; give an array"),
+        (None, "audio is None; give an array"),
         (np.zeros((2, 0)), r"audio of shape \(2, 0\) needs at least 1 samples"),
         (np.float32(1), "needs at least 1 samples"),
         (np.zeros((0, 100)), "none of them empty"),
@@ -257,12 +267,39 @@ def test_bad_spectra_are_named():
         stft.istft(jnp.ones((5, 9), jnp.complex64), length=0)
     with pytest.raises(ValueError, match=r"must be \[..., T, F\]"):
         stft.istft(jnp.ones(9, jnp.complex64))
+    with pytest.raises(ValueError, match="a complex one is needed"):
+        stft.phase_vocoder(jnp.ones((5, 9)), rate=1.0)
+    with pytest.raises(ValueError, match="spectrum holds NaN"):
+        stft.istft(jnp.full((5, 9), jnp.nan + 0j))
     with pytest.raises(ValueError, match="rate=0"):
         stft.phase_vocoder(jnp.ones((5, 9), jnp.complex64), rate=0)
     with pytest.raises(ValueError, match="momentum=-1"):
         stft.griffin_lim(jnp.ones((5, 9)), momentum=-1)
     with pytest.raises(ValueError, match="num_iterations=0"):
         stft.griffin_lim(jnp.ones((5, 9)), num_iterations=0)
+
+
+def test_batches_over_devices(clip):
+    """Identity: two devices, by an explicit mesh, by shard_map and by pmap, give the numbers of one and keep the layout."""
+    audio = np.resize(clip, (4, 9000)).astype(np.float32)
+
+    def transform(x):
+        return stft.istft(stft.stft(x, n_fft=256) * 0.5, length=9000), stft.spectrogram(x, n_fft=256)
+
+    expected = transform(audio)
+    mesh = jax.make_mesh((2,), ("clips",), axis_types=(jax.sharding.AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        laid_out = jax.device_put(audio, jax.NamedSharding(mesh, jax.P("clips")))
+        explicit = jax.jit(transform)(laid_out)
+        assert [leaf.sharding.spec[0] for leaf in explicit] == ["clips", "clips"]
+    automatic = jax.make_mesh((2,), ("clips",), axis_types=(jax.sharding.AxisType.Auto,))
+    mapped = jax.jit(
+        jax.shard_map(transform, mesh=automatic, in_specs=jax.P("clips"), out_specs=jax.P("clips"), check_vma=False)
+    )(audio)
+    each = jax.pmap(transform)(audio.reshape(2, 2, -1))
+    for i, ours in enumerate(expected):
+        for other in (explicit[i], mapped[i], np.asarray(each[i]).reshape(ours.shape)):
+            assert worst(other, np.asarray(ours)) <= 1e-6
 
 
 def test_the_form_for_accelerators_has_the_same_numbers(clip, monkeypatch):
