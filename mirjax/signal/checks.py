@@ -2,7 +2,7 @@
 
 Shapes, types and settings are known when a function is traced, so they are checked even under `jit`; values are known
 only outside of it, so a NaN is found there when the function is called directly.
-Names: `as_audio`, `as_array`, `positive`, `integer`, `choice`, `frequency_range`.
+Names: `as_audio`, `as_array`, `all_finite`, `positive`, `integer`, `choice`, `frequency_range`.
 """
 
 import difflib
@@ -14,9 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def _all_finite(values) -> bool:
+def all_finite(values) -> bool:
     """Found where the values are: an array on a device is not copied to the host."""
-    return bool(jnp.isfinite(values).all() if isinstance(values, jax.Array) else np.isfinite(values).all())
+    if not isinstance(values, jax.Array):
+        return bool(np.isfinite(values).all())
+    with jax.ensure_compile_time_eval():  # also for an array that a traced function closes over
+        return bool(jnp.isfinite(values).all())
 
 
 def as_array(values, name: str = "values", *, min_ndim: int = 1, check_finite: bool = True) -> jax.Array:
@@ -36,7 +39,7 @@ def as_array(values, name: str = "values", *, min_ndim: int = 1, check_finite: b
     shape = np.shape(values)
     if len(shape) < min_ndim or 0 in shape:
         raise ValueError(f"{name} of shape {shape} must have at least {min_ndim} axes, none of them empty")
-    if check_finite and not isinstance(values, jax.core.Tracer) and not _all_finite(values):
+    if check_finite and not isinstance(values, jax.core.Tracer) and not all_finite(values):
         raise ValueError(f"{name} holds NaN or infinity; repair or drop such clips")
     array = jnp.asarray(values)
     return array.astype(jnp.float32) if array.dtype.itemsize < 4 else array

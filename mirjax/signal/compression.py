@@ -27,7 +27,7 @@ def as_spectrogram(values, name: str = "spectrogram") -> jax.Array:
 
 def _not_negative(spectrogram):
     """The same, after refusing negative numbers where they are known (outside of `jit`)."""
-    if not isinstance(spectrogram, jax.core.Tracer) and (spectrogram < 0).any():
+    if not isinstance(spectrogram, jax.core.Tracer) and (np.asarray(spectrogram) < 0).any():
         raise ValueError("spectrogram holds negative numbers; give powers or magnitudes, not decibels")
     return spectrogram
 

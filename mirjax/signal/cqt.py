@@ -369,7 +369,7 @@ def ivqt(
     spectrum = jnp.asarray(spectrum)
     if not jnp.issubdtype(spectrum.dtype, jnp.complexfloating):
         raise ValueError(f"spectrum is {spectrum.dtype}; a complex one is needed (magnitudes have lost their phase)")
-    if not isinstance(spectrum, jax.core.Tracer) and not jnp.isfinite(spectrum).all():
+    if not isinstance(spectrum, jax.core.Tracer) and not checks.all_finite(spectrum):
         raise ValueError("spectrum holds NaN or infinity; repair or drop such clips")
     if length is None and spectrum.shape[-2] == 1:
         raise ValueError(f"spectrum of shape {spectrum.shape} has one frame and so no default length; give length=")

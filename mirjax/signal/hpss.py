@@ -203,7 +203,7 @@ def _exponent(power):
 
 def _non_negative(**arrays):
     for name, array in arrays.items():
-        if not isinstance(array, jax.core.Tracer) and (array < 0).any():
+        if not isinstance(array, jax.core.Tracer) and (np.asarray(array) < 0).any():
             raise ValueError(f"{name} holds negative numbers; give magnitudes or powers")
 
 

@@ -99,7 +99,7 @@ def finish(statistics: Statistics, *, per_band: bool = True) -> tuple[jax.Array,
       ValueError: outside of `jit`, if no frame was seen.
     """
     count = statistics.count
-    if not isinstance(count, jax.core.Tracer) and count == 0:
+    if not isinstance(count, jax.core.Tracer) and np.asarray(count) == 0:
         raise ValueError("statistics of 0 frames; update them with at least one real frame")
     mean = statistics.mean
     variance = statistics.squares / jnp.maximum(count, 1).astype(mean.dtype)

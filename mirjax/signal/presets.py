@@ -4,8 +4,8 @@ The representation itself has no parameters; `normalisation` says what is still 
 `normalise`), `num_frames` the length of the patch. `legacy` names mark slips of released code that published numbers
 contain (ARCHITECTURES §11). Where a source leaves a value open, the note says so. Systems of the years before librosa
 0.9 (2022) that centred their frames with it padded clips by reflection, which their sources do not mention: zeros are
-the default here as in librosa today; `dataclasses.replace(representation, pad_mode="reflect")` gives their first and last
-frames.
+the default here as in librosa today, `dataclasses.replace(representation, pad_mode="reflect")` has their
+first and last frames.
 Source: ARCHITECTURES §2–10, cited per entry.
 Names: `Preset`, `PRESETS`, `preset`.
 """

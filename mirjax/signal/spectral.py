@@ -193,7 +193,7 @@ def _describe(audio, spectrogram, function, *, sample_rate=None, freq=None, n_ff
         frequencies = _frequencies(freq, sample_rate, 1 + n_fft // 2, n_fft)
         return function(stft.spectrogram(audio, n_fft=n_fft, hop_length=hop_length, **frame), frequencies)
     spectra = checks.as_array(spectrogram, "spectrogram", min_ndim=2)
-    if not isinstance(spectra, jax.core.Tracer) and (spectra < 0).any():
+    if not isinstance(spectra, jax.core.Tracer) and (np.asarray(spectra) < 0).any():
         raise ValueError("spectrogram holds negative numbers; give magnitudes, not decibels")
     bins = spectra.shape[-1]
     # An n_fft that does not fit the spectrogram is taken to be the even one that does, as librosa takes it.

@@ -306,7 +306,7 @@ def _as_spectrum(spectrum):
     spectrum = jnp.asarray(spectrum)
     if not jnp.issubdtype(spectrum.dtype, jnp.complexfloating):
         raise ValueError(f"spectrum is {spectrum.dtype}; a complex one is needed (for magnitudes use griffin_lim)")
-    if not isinstance(spectrum, jax.core.Tracer) and not jnp.isfinite(spectrum).all():
+    if not isinstance(spectrum, jax.core.Tracer) and not checks.all_finite(spectrum):
         raise ValueError("spectrum holds NaN or infinity; repair or drop such clips")
     return spectrum
 

@@ -146,7 +146,7 @@ def test_channels_go_through_compositions(clip):
 
 def test_settings_must_be_hashable():
     """Oracle: representations are values; arrays and lists cannot be."""
-    with pytest.raises(ValueError, match="LogMel holds a setting that cannot be hashed.*windows by name"):
+    with pytest.raises(ValueError, match=r"LogMel holds a setting that cannot be hashed.*windows by name"):
         LogMel(window=np.hanning(512))
     with pytest.raises(ValueError, match="Spectrogram holds a setting that cannot be hashed"):
         Spectrogram(window=[1.0, 2.0])

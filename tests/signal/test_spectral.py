@@ -235,16 +235,16 @@ CLIP = np.ones(1000, np.float32)
         (lambda: spectral.spectral_centroid(spectrogram=ONES, freq=np.full(257, np.nan)), "freq holds NaN or infinity"),
         (
             lambda: spectral.spectral_bandwidth(CLIP, sample_rate=1, centroid=np.ones(9)),
-            r"centroid of shape \(9,\) must",
+            r"centroid of shape \(9,\)",
         ),
         (lambda: spectral.spectral_contrast(CLIP, sample_rate=44_100, top_db=-5), "top_db=-5 must be at least 0"),
         (
             lambda: spectral.poly_features(CLIP, sample_rate=16_000, order=200),
-            "order=200 is too high .* take 76 or less",
+            "order=200 is too .* take 76 or less",
         ),
         (
             lambda: spectral.poly_features(spectrogram=ONES[:, :3], freq=np.arange(3), order=3),
-            "for 3 bins .* take 2 or",
+            "3 bins .* take 2 or",
         ),
         (lambda: spectral.preemphasis(CLIP, coef=5), "coef=5 must be from 0 to 1"),
         (lambda: spectral.preemphasis(CLIP, coef=float("nan")), "coef=nan must be from 0 to 1"),

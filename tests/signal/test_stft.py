@@ -280,7 +280,7 @@ def test_bad_spectra_are_named():
 
 
 def test_batches_over_devices(clip):
-    """Identity: two devices, by an explicit mesh, by shard_map and by pmap, give the numbers of one and keep the layout."""
+    """Identity: two devices, by an explicit mesh, shard_map and pmap, give the numbers of one and keep the layout."""
     audio = np.resize(clip, (4, 9000)).astype(np.float32)
 
     def transform(x):
@@ -316,3 +316,14 @@ def test_the_form_for_accelerators_has_the_same_numbers(clip, monkeypatch):
         assert worst(back, audio) <= 1e-6
     finally:
         jax.clear_caches()
+
+
+def test_arrays_that_a_traced_function_closes_over(clip):
+    """Identity: checks see a constant's values without tracing them."""
+    audio = jnp.asarray(clip[:1000], jnp.float32)
+    expected = stft.istft(stft.stft(audio, n_fft=64))
+    ours = jax.jit(lambda scale: scale * stft.istft(stft.stft(audio, n_fft=64)))(1.0)
+    assert worst(ours, np.asarray(expected)) <= 1e-6
+    bad = audio * jnp.nan
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        jax.jit(lambda scale: scale * stft.stft(bad, n_fft=64))(1.0)
