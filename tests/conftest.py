@@ -89,3 +89,10 @@ def embedded_clip():
 
     source = dataset.open_source("digits_small")
     return [audio.decode(source.encoded(i), sample_rate=12_000) for i in range(0, 240, 40)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs():
+    """Programs hold their constants (filter banks, kernels); a session of all tests would keep gigabytes of them."""
+    yield
+    jax.clear_caches()

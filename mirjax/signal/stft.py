@@ -141,7 +141,7 @@ def map_frames(
     def transform_clip(clip):
         clip = clip if together else pad(clip)
         if blocks == 1:
-            return transform_block(clip, 0)
+            return transform_block(clip, 0)[:frames]
         starts = jnp.arange(blocks) * (block * hop_length)
         output = lax.map(lambda start: transform_block(clip, start), starts)
         return output.reshape(blocks * block, *output.shape[2:])[:frames]

@@ -142,23 +142,20 @@ JUST = (1, 16 / 15, 9 / 8, 6 / 5, 5 / 4, 4 / 3, 45 / 32, 3 / 2, 8 / 5, 5 / 3, 9 
 
 def test_harmonic_cqt_of_other_temperaments(clip):
     """Oracle: cqt from h · fmin with the same intervals, whose bins an octave are not `bins_per_octave`."""
-    shared = {"n_bins": 14, "bins_per_octave": 60, "intervals": JUST, "sample_rate": RATE}
+    shared = {"n_bins": 14, "bins_per_octave": 60, "hop_length": 256, "intervals": JUST, "sample_rate": RATE}
     together = in_float64(cqt.harmonic_cqt, clip[:8000], harmonics=(1, 2, 1.5), fmin=300.0, **shared)
     for channel, h in enumerate((1, 2, 1.5)):
         alone = in_float64(cqt.cqt, clip[:8000], fmin=300.0 * h, **shared)
         assert worst(together[..., channel], alone) <= 1e-12
 
 
-def test_hybrid_cqt_of_other_temperaments(clip):
-    """Oracle: a tone at each bin of the upper, pseudo part: it is loudest there (intervals start at every octave)."""
-    shared = {"n_bins": 48, "fmin": 220.0, "intervals": JUST}
+def test_hybrid_cqt_of_other_temperaments():
+    """Oracle: a tone at each bin is loudest there, though the pseudo part (from bin 2 on) begins inside an octave."""
+    shared = {"n_bins": 20, "fmin": 280.0, "intervals": (1, 1.1, 1.25, 1.6, 1.8)}
     frequencies = cqt.cqt_frequencies(**shared)
-    time = np.arange(8192) / RATE
-    tones = np.stack([np.cos(2 * np.pi * f * time) for f in frequencies])
-    heard = in_float64(cqt.hybrid_cqt, tones, sample_rate=RATE, **shared)[:, 8]
-    # Of two neighbours 1/16 octave apart and of unequal width the other may be as loud by a hair.
-    assert np.abs(heard.argmax(axis=-1) - np.arange(48)).max() <= 1
-    assert (heard.argmax(axis=-1) == np.arange(48)).mean() >= 0.9
+    tones = np.cos(2 * np.pi * frequencies[:, None] * np.arange(8192) / RATE)
+    heard = in_float64(cqt.hybrid_cqt, tones, sample_rate=RATE, hop_length=256, **shared)[:, 16]
+    np.testing.assert_array_equal(heard.argmax(axis=-1), np.arange(20))
 
 
 def test_magnitude_neither_underflows_nor_overflows():
@@ -300,7 +297,7 @@ def test_inverse_default_length_and_leading_axes(clip):
 def test_inverse_warns_of_gaps():
     """Oracle: the docstring: a hop above half the shortest filter is warned of, with the hop that will do."""
     spectrum = jnp.ones((4, 24), jnp.complex64)
-    with pytest.warns(UserWarning, match="hop_length=512 is more than half the shortest filter, 184 samples: .* 91 or"):
+    with pytest.warns(UserWarning, match="hop_length=512 is more than half the shortest filter, 184 samples: .*=91 or"):
         cqt.icqt(spectrum, sample_rate=RATE, fmin=300.0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
