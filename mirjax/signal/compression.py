@@ -18,6 +18,7 @@ import numpy as np
 from jax import lax
 
 from mirjax.signal import checks
+from mirjax.signal.filtered import maximum_filter
 
 
 def as_spectrogram(values, name: str = "spectrogram") -> jax.Array:
@@ -173,20 +174,6 @@ def pcen_coefficient(*, sample_rate: float, hop_length: int, time_constant: floa
     return (math.sqrt(1 + 4 * tau**2) - 1) / (2 * tau**2)
 
 
-def _max_over_bands(values, size):
-    """Maximum over `size` neighbouring bands, from size // 2 below; by doubling, as reduce_window must not be used."""
-    if size == 1:
-        return values
-    bands = values.shape[-1]
-    padding = [(0, 0)] * (values.ndim - 1) + [(size // 2, size - 1 - size // 2)]
-    values = jnp.pad(values, padding, constant_values=-jnp.inf)
-    reach = 1
-    while 2 * reach <= size:
-        values = jnp.maximum(values[..., :-reach], values[..., reach:])
-        reach *= 2
-    return jnp.maximum(values[..., :bands], values[..., size - reach : size - reach + bands])
-
-
 @jax.jit
 def _smooth(energy, b, state):
     def step(smooth, frame):
@@ -251,7 +238,7 @@ def pcen(
     state = jnp.ones(shape, energy.dtype) if state is None else jnp.asarray(state, energy.dtype)
     if state.shape != shape:
         raise ValueError(f"state of shape {state.shape} must be {shape}: one value for each band of each item")
-    smooth, state = _smooth(_max_over_bands(energy, max_size), np.asarray(b, energy.dtype), state)
+    smooth, state = _smooth(maximum_filter(energy, max_size), np.asarray(b, energy.dtype), state)
     # (eps + M)^-gain in the log domain, where float32 keeps its digits when M is far below eps.
     normalised = energy * jnp.exp(-gain * (math.log(eps) + jnp.log1p(smooth / eps)))
     if power == 0:

@@ -13,7 +13,7 @@ import numpy as np
 
 from mirjax.signal import checks, hpss, loudness, mel, pitch, resample, rhythm, spectral, stft
 from mirjax.signal.compression import Decibels
-from mirjax.signal.representations import LogMel, Representation, compress
+from mirjax.signal.representations import Derived, LogMel, Representation, compress
 from mirjax.signal.streaming import Frames, Local, Recurrence, WholeClip
 
 _LIBROSA = LogMel(22_050, 2048, 512, 128, compression=Decibels(top_db=None))
@@ -21,7 +21,7 @@ _LEGLAIVE = LogMel(16_000, 512, 256, 40, compression=Decibels(top_db=None))
 
 
 @dataclasses.dataclass(frozen=True)
-class OnsetStrength(Representation):
+class OnsetStrength(Derived):
     """Onset envelope of a log-mel spectrogram, one value a frame.
 
     Attributes:
@@ -29,27 +29,14 @@ class OnsetStrength(Representation):
       lag, max_size, aggregate: as in `rhythm.onset_strength`.
     """
 
+    source = "log_mel"
+
     log_mel: LogMel = _LIBROSA
     lag: int = 1
     max_size: int = 1
     aggregate: str = "mean"
 
     num_bins = 1
-
-    @property
-    def sample_rate(self) -> int:
-        """Hertz."""
-        return self.log_mel.sample_rate
-
-    @property
-    def hop_length(self) -> int:
-        """Samples from frame to frame."""
-        return self.log_mel.hop_length
-
-    @property
-    def num_channels(self) -> int:
-        """Channels of the audio."""
-        return self.log_mel.num_channels
 
     def stages(self):
         """Log-mel, mean rise."""
@@ -70,7 +57,7 @@ class OnsetStrength(Representation):
 
 
 @dataclasses.dataclass(frozen=True)
-class Tempogram(Representation):
+class Tempogram(Derived):
     """Local autocorrelation of an onset envelope: f32[..., N] → f32[..., T, win_length].
 
     Attributes:
@@ -78,30 +65,17 @@ class Tempogram(Representation):
       win_length, window, norm: as in `rhythm.tempogram`.
     """
 
+    source = "onsets"
+
     onsets: OnsetStrength = OnsetStrength()
     win_length: int = 384
     window: str | tuple = "hann"
     norm: float | None = math.inf
 
     @property
-    def sample_rate(self) -> int:
-        """Hertz."""
-        return self.onsets.sample_rate
-
-    @property
-    def hop_length(self) -> int:
-        """Samples from frame to frame."""
-        return self.onsets.hop_length
-
-    @property
     def num_bins(self) -> int:
         """Lags."""
         return self.win_length
-
-    @property
-    def num_channels(self) -> int:
-        """Channels of the audio."""
-        return self.onsets.num_channels
 
     def stages(self):
         """Onset envelope, autocorrelation of the frames around each."""
@@ -223,7 +197,7 @@ class Loudness(Representation):
 
 
 @dataclasses.dataclass(frozen=True)
-class HarmonicPercussive(Representation):
+class HarmonicPercussive(Derived):
     """Log-mel bands of the harmonic part and, behind them, of the percussive part: f32[..., T, 2·n_mels].
 
     Attributes:
@@ -231,30 +205,17 @@ class HarmonicPercussive(Representation):
       kernel_size, power, margin: as in `hpss.hpss`.
     """
 
+    source = "log_mel"
+
     log_mel: LogMel = _LIBROSA
     kernel_size: int = 31
     power: float = 2.0
     margin: float = 1.0
 
     @property
-    def sample_rate(self) -> int:
-        """Hertz."""
-        return self.log_mel.sample_rate
-
-    @property
-    def hop_length(self) -> int:
-        """Samples from frame to frame."""
-        return self.log_mel.hop_length
-
-    @property
     def num_bins(self) -> int:
         """Bands of both parts."""
         return 2 * self.log_mel.num_bins
-
-    @property
-    def num_channels(self) -> int:
-        """Channels of the audio."""
-        return self.log_mel.num_channels
 
     def stages(self):
         """Magnitudes, separation, mel bands, compression."""
@@ -283,7 +244,7 @@ class HarmonicPercussive(Representation):
 
 
 @dataclasses.dataclass(frozen=True)
-class TwoStageHPSS(Representation):
+class TwoStageHPSS(Derived):
     """Log-mel bands of the voice-like and the percussive part of two-stage separation, f32[..., T, 2·n_mels].
 
     Attributes:
@@ -293,20 +254,12 @@ class TwoStageHPSS(Representation):
     Reference: Leglaive, Hennequin & Badeau (2015), section 2.
     """
 
+    source = "log_mel"
+
     log_mel: LogMel = _LEGLAIVE
     n_fft: tuple[int, int] = (4096, 512)
     hop_length_stages: tuple[int, int] = (2048, 256)
     kernel_size: int = 31
-
-    @property
-    def sample_rate(self) -> int:
-        """Hertz."""
-        return self.log_mel.sample_rate
-
-    @property
-    def hop_length(self) -> int:
-        """Samples from frame to frame."""
-        return self.log_mel.hop_length
 
     @property
     def num_bins(self) -> int:
@@ -330,7 +283,7 @@ class TwoStageHPSS(Representation):
 
 
 @dataclasses.dataclass(frozen=True)
-class PreEmphasis(Representation):
+class PreEmphasis(Derived):
     """Another representation of the audio after y[n] = x[n] − coef · x[n − 1].
 
     Attributes:
@@ -338,28 +291,10 @@ class PreEmphasis(Representation):
       coef: 0 to 1.
     """
 
+    source = "then"
+
     then: Representation
     coef: float = 0.97
-
-    @property
-    def sample_rate(self) -> int:
-        """Hertz."""
-        return self.then.sample_rate
-
-    @property
-    def hop_length(self) -> int:
-        """Samples from frame to frame."""
-        return self.then.hop_length
-
-    @property
-    def num_bins(self) -> int:
-        """Those of `then`."""
-        return self.then.num_bins
-
-    @property
-    def num_channels(self) -> int:
-        """Channels of the audio."""
-        return self.then.num_channels
 
     def stages(self):
         """Emphasis, then the rest; the first sample is extrapolated from the first two."""
@@ -393,7 +328,7 @@ class _Resampling(Frames):
 
 
 @dataclasses.dataclass(frozen=True)
-class Resampled(Representation):
+class Resampled(Derived):
     """Another representation of audio that comes at a different sample rate.
 
     Attributes:
@@ -401,6 +336,8 @@ class Resampled(Representation):
       sample_rate: hertz of the audio given.
       num_zeros: as in `resample.resample`.
     """
+
+    source = "then"
 
     then: Representation
     sample_rate: int = 44_100
@@ -410,21 +347,6 @@ class Resampled(Representation):
     def frame_rate(self) -> float:
         """Frames per second."""
         return self.then.frame_rate
-
-    @property
-    def hop_length(self) -> int:
-        """Samples from frame to frame, of the resampled audio."""
-        return self.then.hop_length
-
-    @property
-    def num_bins(self) -> int:
-        """Those of `then`."""
-        return self.then.num_bins
-
-    @property
-    def num_channels(self) -> int:
-        """Channels of the audio."""
-        return self.then.num_channels
 
     def stages(self):
         """Resampling, then the rest."""

@@ -10,6 +10,7 @@ Names: `Representation`, `Waveform`, `Spectrogram`, `LogMel`, `MFCC`, `LogCQT`, 
 import dataclasses
 import functools
 import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -173,6 +174,32 @@ class Representation:
             return None
         waiting = state.waiting if state.waiting.shape[-1] else None
         return self._channels_last(_finish(self, state.inner, waiting))
+
+
+class Derived(Representation):
+    """A representation made of another, which the field named `source` holds, in step with it."""
+
+    source: ClassVar[str]
+
+    @property
+    def sample_rate(self) -> int:
+        """Hertz."""
+        return getattr(self, self.source).sample_rate
+
+    @property
+    def hop_length(self) -> int:
+        """Samples from frame to frame."""
+        return getattr(self, self.source).hop_length
+
+    @property
+    def num_channels(self) -> int:
+        """Channels of the audio."""
+        return getattr(self, self.source).num_channels
+
+    @property
+    def num_bins(self) -> int:
+        """Values a frame."""
+        return getattr(self, self.source).num_bins
 
 
 @functools.lru_cache
@@ -352,7 +379,7 @@ class LogMel(Representation):
 
 
 @dataclasses.dataclass(frozen=True)
-class MFCC(Representation):
+class MFCC(Derived):
     """Mel-frequency cepstral coefficients of a log-mel spectrogram, with their derivatives behind them.
 
     Attributes:
@@ -363,6 +390,8 @@ class MFCC(Representation):
       delta_mode: what they see outside the clip; "interp" needs `delta_width` frames.
     """
 
+    source = "log_mel"
+
     log_mel: LogMel = LogMel(sample_rate=22_050, n_fft=2048, hop_length=512, n_mels=128)
     n_mfcc: int = 20
     dct_type: int = 2
@@ -371,21 +400,6 @@ class MFCC(Representation):
     deltas: int = 0
     delta_width: int = 9
     delta_mode: str = "nearest"
-
-    @property
-    def sample_rate(self) -> int:
-        """Hertz."""
-        return self.log_mel.sample_rate
-
-    @property
-    def hop_length(self) -> int:
-        """Samples from frame to frame."""
-        return self.log_mel.hop_length
-
-    @property
-    def num_channels(self) -> int:
-        """Channels of the audio."""
-        return self.log_mel.num_channels
 
     @property
     def num_bins(self) -> int:
