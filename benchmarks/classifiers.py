@@ -78,7 +78,7 @@ def elm_refits(x, y, splits, solve):
 def numpy_pinv(hidden, targets):
     import numpy as np
 
-    from mirjax.classifiers.elm import CUTOFF
+    from mirjax.classifiers.pseudo_inverse import CUTOFF
 
     return np.linalg.pinv(hidden, rcond=CUTOFF) @ targets
 
@@ -93,10 +93,10 @@ def svm_refits(x, y, splits):
     import numpy as np
     from sklearn.svm import SVC
 
-    from mirjax.classifiers.grid import _SVMGrid
+    from mirjax.classifiers.grid import SVMGrid
 
     return [
-        np.stack([SVC(**setting).fit(x[train], y[train]).predict(x[test]) for setting in _SVMGrid.settings])
+        np.stack([SVC(**setting).fit(x[train], y[train]).predict(x[test]) for setting in SVMGrid.settings])
         for train, test in splits
     ]
 

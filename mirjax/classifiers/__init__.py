@@ -3,13 +3,28 @@
 Features are `x f64[M, D]` (one row a clip), labels `y [M]` (text or whole numbers). Everything is computed in
 float64, whatever the dtype of the features.
 
-Names
------
-* `ELMClassifier`: extreme learning machine, output weights in closed form (`elm`)
+Learners
+--------
+* `ELMClassifier`, `ELMRegressor`: extreme learning machine, output weights in closed form (`elm`)
+* `ArcCosineClassifier`, `ArcCosineRegressor`: the same with infinitely many units (`kernel`)
+* `MultilayerELMClassifier`, `MultilayerELMRegressor`: behind stacked ELM autoencoders (`multilayer`)
+* `EchoStateClassifier`: a random recurrent layer over sequences of frames (`echo`)
 * `SVMClassifier`: scikit-learn's SVC through a precomputed kernel (`svm`)
 * `NearestNeighbours`: the k nearest training clips vote (`knn`)
-* `Scaled`: any of them behind a standardisation learnt from its training rows (`grid`)
-* `make_grid`: predictions of all settings of one of them, for many training and test sets (`grid`)
+* `LinearProbe`, `SGDProbe`, `MLPProbe`, `MLPProbeRegressor`, `GMMClassifier`: the literature's others (`probes`)
+* `Scaled`: any classifier behind a standardisation learnt from its training rows (`scaling`)
+
+Beneath them
+------------
+`readout` (what all with a closed form share), `hidden` (random layers), `closed_form` (every ridge, nested size and
+fold from one factorisation), `solvers` (one solution, and how many digits it has), `gram` and `sharded` (sums over
+batches, devices and hosts), `seeds` (many hidden layers at once), `calibration`, `targets`, `pseudo_inverse`.
+
+Names
+-----
+* `make_grid`: predictions of all settings of one classifier, for many training and test sets (`grid`); `GRIDS`,
+  `DETERMINISTIC`: its names
+* `Gram`: sums over the rows of batches; `PrecisionWarning`: given when an answer has few digits
 * `find_classes`: the sorted labels and their indices, checked
 * `save`, `load`: fitted classifiers as one .npz file without pickles
 
@@ -24,8 +39,23 @@ import zipfile
 import numpy as np
 
 __all__ = [
+    "DETERMINISTIC",
+    "GRIDS",
+    "ArcCosineClassifier",
+    "ArcCosineRegressor",
     "ELMClassifier",
+    "ELMRegressor",
+    "EchoStateClassifier",
+    "GMMClassifier",
+    "Gram",
+    "LinearProbe",
+    "MLPProbe",
+    "MLPProbeRegressor",
+    "MultilayerELMClassifier",
+    "MultilayerELMRegressor",
     "NearestNeighbours",
+    "PrecisionWarning",
+    "SGDProbe",
     "SVMClassifier",
     "Scaled",
     "find_classes",
@@ -34,9 +64,47 @@ __all__ = [
     "save",
 ]
 
+GRIDS = {
+    "elm": ("grid", "ELMGrid"),
+    "elm_ridge": ("ridge_grid", "RidgeGrid"),
+    "elm_orthogonal": ("ridge_grid", "OrthogonalGrid"),
+    "elm_sparse": ("ridge_grid", "SparseGrid"),
+    "elm_whitened": ("ridge_grid", "WhitenedGrid"),
+    "elm_loo": ("ridge_grid", "LeaveOneOutGrid"),
+    "elm_orthogonal_loo": ("ridge_grid", "OrthogonalLeaveOneOutGrid"),
+    "elm_gcv": ("ridge_grid", "GeneralisedGrid"),
+    "elm_kernel": ("ridge_grid", "KernelGrid"),
+    "svm": ("grid", "SVMGrid"),
+    "knn": ("grid", "KNNGrid"),
+    "knn_cosine": ("ridge_grid", "CosineGrid"),
+    "linear": ("ridge_grid", "LinearGrid"),
+    "linear_svm": ("ridge_grid", "LinearSVMGrid"),
+    "mlp": ("ridge_grid", "PerceptronGrid"),
+    "gmm": ("ridge_grid", "MixtureGrid"),
+}
+"""Names of the grids that `make_grid` knows, and where each is."""
+
+DETERMINISTIC = ("elm_kernel", "svm", "knn", "knn_cosine", "linear", "linear_svm")
+"""Those that draw nothing, so that one seed says all."""
+
 _FORMAT = "mirjax.classifiers 1"
-_CLASSIFIERS = {"ELMClassifier": "elm", "SVMClassifier": "svm", "NearestNeighbours": "knn"}
-_MODULES = _CLASSIFIERS | {"Scaled": "grid", "make_grid": "grid"}
+_CLASSIFIERS = {
+    "ArcCosineClassifier": "kernel",
+    "ArcCosineRegressor": "kernel",
+    "EchoStateClassifier": "echo",
+    "ELMClassifier": "elm",
+    "ELMRegressor": "elm",
+    "GMMClassifier": "probes",
+    "LinearProbe": "probes",
+    "MLPProbe": "probes",
+    "MLPProbeRegressor": "probes",
+    "MultilayerELMClassifier": "multilayer",
+    "MultilayerELMRegressor": "multilayer",
+    "NearestNeighbours": "knn",
+    "SGDProbe": "probes",
+    "SVMClassifier": "svm",
+}
+_MODULES = _CLASSIFIERS | {"Scaled": "scaling", "make_grid": "grid", "Gram": "gram", "PrecisionWarning": "solvers"}
 
 
 def __getattr__(name):
@@ -65,12 +133,11 @@ def find_classes(y):
 def save(classifier, path):
     """Write a fitted classifier to one .npz file that holds arrays and text only (no pickles).
 
-    An ELM is kept as its weights; an SVM and nearest neighbours as their training rows, from which `load`
-    fits them again (their fits are deterministic).
+    An SVM and nearest neighbours are kept as their training rows, from which `load` fits them again (their fits are
+    deterministic); the others as what they learnt.
 
     Args:
-        classifier: a fitted `ELMClassifier`, `SVMClassifier` or `NearestNeighbours`, or one of them in
-            `Scaled`.
+        classifier: a fitted learner of this package, or one of them in `Scaled`.
         path: where to write; an existing file is replaced.
 
     Raises:

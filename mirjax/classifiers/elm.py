@@ -1,55 +1,48 @@
-"""Extreme learning machine: a random hidden layer and output weights in closed form.
+"""Extreme learning machines: a random hidden layer, and output weights in closed form.
 
 Conventions
 -----------
-`x f64[M, D]` features, one row a clip; H hidden units; K classes. With input weights W and biases b drawn
-from N(0, 1), and targets Y of ±1 (one against the rest),
+`x f64[M, D]` features, one row a clip; H hidden units; K classes or outputs. The published machine draws input
+weights W and biases b from N(0, 1), and with targets Y of ±1 (one against the rest)
 
     H = max(xW + b, 0),    β = pinv(H) Y,    scores = max(x'W + b, 0) β,
 
-the label being the class of the largest score. The pseudo-inverse keeps the singular values above
-1e6·eps·σ_max. All arithmetic is JAX's in float64, whatever the dtype of x and the state of `jax_enable_x64`,
-on the default device, or on the host's CPU where the default backend has no float64.
+the label being the class of the largest score (`ELMClassifier()`). Other layers are in `hidden`, other solutions
+(ridge, intercept, choice of size and ridge by closed forms) in `readout`. Activations are JAX's, on its default
+device; factorisations are LAPACK's on the host (the pseudo-inverse is JAX's too). All in float64, whatever the dtype
+of x and the state of `jax_enable_x64`, on the host's CPU where the default backend has no float64; or, with
+`dtype="float32"`, activations in float32 and everything after them in float64.
 
 Source
 ------
 Huang, Zhu and Siew (2006), Extreme learning machine: theory and applications, Neurocomputing 70; hidden layer
 and cut-off as in the released code of Pons and Serra (2019), Randomly weighted CNNs for (music) audio
-classification.
+classification; batch by batch: Liang, Huang, Saratchandran and Sundararajan (2006), A fast and accurate online
+sequential learning algorithm, IEEE Trans. Neural Networks 17 (there by recursive inverses, here by sums).
 
 Names
 -----
-* `ELMClassifier`: the classifier, in scikit-learn manners
-* `draw_hidden_layer`, `activate`, `pseudo_inverse_product`, `double_precision`: its parts, shared with `grid`
-* `reduce_activations`, `fit_and_score`, `one_blas_thread`: for many fits to subsets of the same rows
+* `ELMClassifier`, `ELMRegressor`: the machines, in scikit-learn manners
+* `draw_hidden_layer`: the published hidden layer
 """
 
-import contextlib
-import functools
-import threading
+import copy
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from mirjax.classifiers import find_classes
+from mirjax.classifiers.arithmetic import double_precision, one_blas_thread
+from mirjax.classifiers.gram import Gram
+from mirjax.classifiers.hidden import HiddenLayer, check_memory, draw_layer
+from mirjax.classifiers.pseudo_inverse import CUTOFF, pseudo_inverse_product
+from mirjax.classifiers.readout import ClassifierReadout, RegressorReadout
+from mirjax.classifiers.scaling import standardisation
+from mirjax.classifiers.solvers import Diagnosis
+from mirjax.classifiers.targets import Encoding, weigh_classes
 
-CUTOFF = 1e6 * np.finfo(np.float64).eps
-"""Singular values at or below this share of the largest count as zero."""
-
-_WITH_FLOAT64 = ("cpu", "gpu", "cuda", "rocm")
-
-
-@contextlib.contextmanager
-def double_precision():
-    """JAX in float64 for the calling thread, on a device that has it; afterwards all is as it was."""
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(jax.enable_x64(True))
-        if jax.default_backend() not in _WITH_FLOAT64:
-            stack.enter_context(jax.default_device(jax.local_devices(backend="cpu")[0]))
-        yield
+RIDGES = tuple(10.0**exponent for exponent in range(-8, 2))
+"""A path of ten ridges: raw features of random networks ask for the smallest, standardised ones for 10⁻³ to 1."""
 
 
 def draw_hidden_layer(num_features, hidden_units, seed):
@@ -67,173 +60,359 @@ def draw_hidden_layer(num_features, hidden_units, seed):
     return layer[:, :num_features].T, layer[:, num_features]
 
 
-@jax.jit
-def activate(x, weights, bias):
-    """Hidden activations max(xW + b, 0): `[M, D], [D, H], [H] → [M, H]`."""
-    return jnp.maximum(x @ weights + bias[None, :], 0)
+def _takes_batches(machine):
+    """Whether the settings allow fitting batch by batch; an AttributeError says why not."""
+    sizes, ridges = machine._sizes(), np.atleast_1d(machine.ridge)
+    if len(sizes) * len(ridges) > 1 or machine.select is not None:
+        raise AttributeError(
+            f"select={machine.select!r}, {len(sizes)} sizes and {len(ridges)} ridges: batch by batch there is "
+            "nothing to select by; give one size and one ridge, select=None"
+        )
+    if machine._layer_is_learnt:
+        raise AttributeError(
+            f"scaling={machine.scaling!r}, weights={machine.weights!r}, alpha={machine.alpha!r}: the hidden layer is "
+            "learnt from all training rows, which never come together batch by batch; scale the features before, and "
+            "use weights that are drawn, alpha=1"
+        )
+    if not machine._is_regressor and (machine.calibration is not None or machine.class_weight == "balanced"):
+        raise AttributeError(
+            f"calibration={machine.calibration!r}, class_weight={machine.class_weight!r}: both need all rows at once; "
+            "give None, or a dict of class weights"
+        )
+    return True
 
 
-@jax.jit
-def pseudo_inverse_product(hidden, targets, ridge=0.0):
-    """pinv(H) Y by the singular value decomposition H = U diag(σ) Vᵀ.
+class _ELM:
+    """What classifier and regressor share."""
 
-    Without a ridge 1/σ stands for σ > `CUTOFF`·σ_max and 0 for the rest. With one, σ/(σ² + λ) stands for
-    every σ (Tikhonov), where λ = ridge · mean(diag(HᵀH)).
+    @property
+    def _layer_is_learnt(self):
+        return self.scaling != "none" or self.weights == "whitened" or self.alpha < 1
+
+    def _candidates(self, validation):
+        if self.scaling not in ("none", "standard"):
+            raise ValueError(f"scaling={self.scaling!r} is unknown; there are none, standard")
+        if str(self.dtype) not in ("float64", "float32"):
+            raise ValueError(f"dtype={self.dtype!r} must be 'float64' or 'float32'")
+        return super()._candidates(validation)
+
+    def _draw(self, x, sample_weight):
+        scaled = x
+        self.mean_, self.deviation_ = np.zeros(x.shape[1]), np.ones(x.shape[1])
+        if self.scaling == "standard":
+            self.mean_, self.deviation_ = standardisation(x, sample_weight)
+            scaled = (x - self.mean_) / self.deviation_
+        check_memory(
+            "the hidden activations", (len(x), self._sizes()[-1]), remedy="fit batch by batch with partial_fit"
+        )
+        self.layer_ = self._drawn(x.shape[1], scaled, sample_weight)
+
+    def _drawn(self, num_features, x=None, sample_weight=None):
+        return draw_layer(
+            num_features,
+            self._sizes()[-1],
+            self.random_state,
+            weights=self.weights,
+            activation=self.activation,
+            alpha=self.alpha,
+            rbf_width=self.rbf_width,
+            density=self.density,
+            x=x,
+            sample_weight=sample_weight,
+        )
+
+    def _hidden(self, x):
+        scaled = (x - self.mean_) / self.deviation_ if self.scaling == "standard" else x
+        return self.layer_(scaled, dtype=np.dtype(self.dtype)).astype(np.float64, copy=False)
+
+    def _keep(self, size):
+        self.layer_ = self.layer_.first(size)
+
+    def _solve_rows(self, rows, targets):
+        if self.penalty_ > 0:
+            return super()._solve_rows(rows, targets)
+        with double_precision():
+            weights, s = (np.asarray(a) for a in pseudo_inverse_product(rows, targets))
+        kept = s[s > CUTOFF * s[0]]
+        condition = float(kept[0] / kept[-1]) if len(kept) else 1.0
+        digits = float(np.clip(-np.log10(np.finfo(np.float64).eps * condition), 0, 16))
+        diagnosis = Diagnosis("pseudo-inverse", condition, digits, rank=len(kept))
+        return weights, diagnosis.check(self.digits, type(self).__name__)
+
+    @property
+    def hidden_weights_(self):
+        """Input weights f64[D, H]."""
+        return self._layer().weights
+
+    @property
+    def hidden_bias_(self):
+        """Biases f64[H]."""
+        return self._layer().bias
+
+    def _layer(self):
+        if "layer_" not in vars(self):
+            raise AttributeError(f"this {type(self).__name__} is not fitted")
+        return self.layer_
+
+    # ── batch by batch ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def solve(self):
+        """Solve for the output weights from the sums; returns self."""
+        return self._replace(self._solved(self._begun()))
+
+    def forget(self, X, y, sample_weight=None):
+        """Take the rows of a batch away again (unlearning), and solve; arguments and errors as of `partial_fit`.
+
+        Raises:
+            ValueError: also where more rows are taken away than there are, or others than were added.
+        """
+        changed = self._begun()
+        hidden, targets, weights = changed._batch(X, y, sample_weight)
+        changed.gram_ = changed.gram_.subtract(hidden, targets, weights)
+        return self._replace(self._solved(changed))
+
+    def merge(self, other):
+        """Take in the rows that another machine of the same layer has seen, and solve; returns self.
+
+        Raises:
+            ValueError: the other has another hidden layer, other classes, or no sums.
+        """
+        changed, other = self._begun(), other._begun()
+        mine, its = changed.layer_.arrays(), other.layer_.arrays()
+        if mine.keys() != its.keys() or not all(np.array_equal(mine[name], its[name]) for name in mine):
+            raise ValueError(
+                "the machines have different hidden layers; give both the same hidden_units, weights, activation and "
+                "random_state, and features of the same width"
+            )
+        if not np.array_equal(changed._encoding.classes, other._encoding.classes):
+            raise ValueError(
+                f"the machines have different classes, {changed._encoding.classes} and {other._encoding.classes}; "
+                "name all of them in the first call of partial_fit"
+            )
+        changed.gram_ = changed.gram_.merge(other.gram_)
+        return self._replace(self._solved(changed))
+
+    def _begun(self):
+        if "gram_" not in vars(self):
+            raise ValueError(f"this {type(self).__name__} has no sums; call partial_fit first (fit keeps none)")
+        return copy.copy(self)
+
+    def _replace(self, changed):
+        """Become what was changed on a copy, all at once."""
+        vars(self).update(vars(changed))
+        return self
+
+    def _update(self, X, y, classes, sample_weight, *, solve):
+        changed = copy.copy(self)
+        if "gram_" not in vars(self):
+            changed._begin(X, y, classes)
+        elif classes is not None and not np.array_equal(np.unique(classes), self._encoding.classes):
+            raise ValueError(
+                f"classes={list(classes)} are not those of the first batch, {self._encoding.classes.tolist()}"
+            )
+        hidden, targets, weights = changed._batch(X, y, sample_weight)
+        changed.gram_ = changed.gram_.add(hidden, targets, weights)
+        return self._replace(self._solved(changed) if solve else changed)
+
+    def _begin(self, X, y, classes):
+        sizes, ridges = self._candidates(None)
+        x, y = self._checked(X, y)
+        self._encoding, _ = Encoding.fit(y, regression=self._is_regressor, classes=classes)
+        if self._encoding.classes is not None:
+            self.classes_ = self._encoding.classes
+        self.mean_, self.deviation_ = np.zeros(x.shape[1]), np.ones(x.shape[1])
+        self.layer_ = self._drawn(x.shape[1])
+        self.hidden_units_, self.ridge_ = sizes[0], ridges[0]
+        self.gram_ = Gram.empty(sizes[0], self._encoding.num_outputs)
+
+    def _batch(self, X, y, sample_weight):
+        """Hidden activations, targets and weights of a batch, checked."""
+        numeric = {"y_numeric": True} if self._is_regressor else {}
+        x, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, reset=False, **numeric)
+        weights = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
+        if not self._is_regressor:
+            weights = weigh_classes(y, self.class_weight, weights)
+        return self._hidden(x), self._encoding.encode(y), weights
+
+    def _solved(self, changed):
+        gram = changed.gram_
+        changed.penalty_ = gram.penalty(changed.ridge_, fit_intercept=changed.fit_intercept)
+        with one_blas_thread():
+            weights, intercept, diagnosis = gram.diagnosed_solve(changed.ridge_, fit_intercept=changed.fit_intercept)
+        changed.output_weights_, changed.intercept_ = weights, intercept
+        if not changed._is_regressor:
+            changed.calibration_ = None
+        changed._diagnose(diagnosis.check(self.digits, type(self).__name__))
+        return changed
+
+    def _learnt_layer(self):
+        return self.layer_.arrays() | {"mean": self.mean_, "deviation": self.deviation_}
+
+    def _restore_layer(self, arrays):
+        self.mean_, self.deviation_ = arrays["mean"], arrays["deviation"]
+        self.layer_ = HiddenLayer.from_arrays(arrays)
+
+
+class ELMClassifier(_ELM, ClassifierReadout):
+    """Extreme learning machine that labels; by default the published one.
 
     Args:
-        hidden: H, [M, H]; rows of zeros leave the result as it is without them.
-        targets: Y, [M, K]; zero where a row of `hidden` is.
-        ridge: λ in units of the mean diagonal of HᵀH, at least 0.
-
-    Returns:
-        The product [H, K] and the singular values [min(M, H)] in descending order.
-    """
-    u, s, vt = jnp.linalg.svd(hidden, full_matrices=False)
-    penalty = ridge * jnp.sum(s**2) / hidden.shape[1]
-    kept = s > jnp.where(ridge > 0, 0, CUTOFF * s[0])
-    inverse = jnp.where(kept, s / jnp.where(kept, s**2 + penalty, 1), 0)
-    return vt.T @ (inverse[:, None] * (u.T @ targets)), s
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def reduce_activations(hidden, sizes):
-    """Small matrices that stand for the first h columns of H in closed forms over any of its rows.
-
-    Where h ≥ M, H = LQ with orthonormal rows in Q; then pinv(H) = Qᵀ pinv(L) and H' pinv(H) = L' pinv(L) for
-    all subsets of rows, and L has the singular values of H. L of more units follows from L of fewer and the
-    new units.
-
-    Args:
-        hidden: H, [M, max(sizes)].
-        sizes: numbers of hidden units in ascending order.
-
-    Returns:
-        For every size h the first h columns of H [M, h] if h < M, else L [M, M].
-    """
-    designs, factor, used = [], jnp.zeros((0, len(hidden))), 0
-    for size in sizes:
-        if size < len(hidden):
-            designs.append(hidden[:, :size])
-        else:
-            factor = jnp.linalg.qr(jnp.concatenate([factor, hidden[:, used:size].T]), mode="r")
-            designs.append(factor.T)
-            used = size
-    return designs
-
-
-@jax.jit
-def fit_and_score(design, in_train, targets):
-    """Outputs [M, K] for all rows of a design, fitted to the rows where `in_train` [M, 1] is 1 and not 0.
-
-    Rows of zeros leave the pseudo-inverse of the rest as it is, so all training sets share one compiled
-    program.
-    """
-    weights, _ = pseudo_inverse_product(design * in_train, targets * in_train)
-    return design @ weights
-
-
-@functools.cache
-def _blas():
-    import scipy.linalg  # noqa: F401  XLA's LAPACK is scipy's: loaded first, so that the controller finds it
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
-
-
-_ONE_AT_A_TIME = threading.Lock()
-
-
-@contextlib.contextmanager
-def one_blas_thread():
-    """BLAS on one thread, for the whole process; a second thread that asks waits.
-
-    On matrices of some hundred rows this is faster than two threads, ten times so when another process is busy
-    (OpenBLAS's threads wait for each other by spinning), and the rounding does not depend on the number of cores.
-    """
-    with _ONE_AT_A_TIME, _blas().limit(limits=1, user_api="blas"):
-        yield
-
-
-class ELMClassifier(ClassifierMixin, BaseEstimator):
-    """Extreme learning machine with ReLU hidden units.
-
-    Args:
-        hidden_units: number of hidden units, at least 1. With one `random_state`, fewer units are the first
-            ones of more units.
-        ridge: Tikhonov regularisation in units of the mean diagonal of HᵀH; 0 is the pseudo-inverse.
-        random_state: seed of the hidden layer, for `numpy.random.default_rng`.
+        hidden_units: number of hidden units, at least 1; or several, rising, of which `select` chooses one. With one
+            `random_state`, fewer units are the first ones of more units.
+        ridge: λ in units of the mean diagonal of HᵀH (of the widest layer); 0 is the pseudo-inverse. Several, e.g.
+            `RIDGES`, for `select` to choose from.
+        weights: of the layer: `normal`, `uniform`, `orthogonal`, `sparse` or `whitened` (see `hidden`).
+        activation: a key of `hidden.ACTIVATIONS`, or `grbf`.
+        alpha, rbf_width: share of the projection in the argument, and width of the radial part (see `hidden`).
+        density: share of the features that a unit with `sparse` weights sees.
+        scaling: `none`; or `standard`: features less their mean, by their deviation, over the training rows.
+        fit_intercept: whether the outputs have an intercept, which is not penalised.
+        select: None, `validation`, `kfold`, `loo` or `gcv` (see `readout`).
+        criterion: what decides: `accuracy`, `squared_error`, or `auto` (accuracy; with several labels a clip the
+            squared error). Of equal accuracies the smaller squared error wins.
+        folds: number of folds, or a scikit-learn splitter.
+        class_weight: None, `balanced` or a dict of weights of labels.
+        calibration: None, `temperature` or `platt`: how `predict_proba` is learnt, on clips held out. Labels remain
+            those of the scores.
+        dtype: `float64`, or `float32` for the activations alone.
+        digits: decimal digits of the predictions below which fit warns (`solvers.PrecisionWarning`).
+        random_state: seed of the hidden layer, for `numpy.random.default_rng`, and of the folds.
 
     Attributes:
-        classes_: the labels, sorted [K].
-        hidden_weights_, hidden_bias_: f64[D, H] and f64[H].
-        output_weights_: f64[H, K]; with two classes f64[H, 1], the weights of `classes_[1]`.
-        rank_: number of singular values of H above the cut-off.
-        condition_number_: the largest singular value over the smallest above the cut-off (1 if H is zero).
-        n_features_in_: D.
+        layer_: the `hidden.HiddenLayer`; hidden_weights_, hidden_bias_: its weights f64[D, H] and biases f64[H].
+        mean_, deviation_: of the training rows (0 and 1 without scaling).
+        gram_: the sums of `partial_fit`.
+        classes_, output_weights_, intercept_, hidden_units_, ridge_, penalty_, condition_number_, rank_, digits_,
+            selection_scores_, calibration_, n_features_in_: as in `readout.Readout`.
+
+    Example:
+        >>> elm = ELMClassifier(hidden_units=(100, 500, 2500), ridge=RIDGES, scaling="standard", select="kfold")
 
     Reference:
         Huang, Zhu and Siew (2006); hidden layer, grid and cut-off: Pons and Serra (2019).
     """
 
-    _LEARNT = ("classes_", "hidden_weights_", "hidden_bias_", "output_weights_", "rank_", "condition_number_")
-
-    def __init__(self, *, hidden_units=1200, ridge=0.0, random_state=0):
+    def __init__(
+        self,
+        *,
+        hidden_units=1200,
+        ridge=0.0,
+        weights="normal",
+        activation="relu",
+        alpha=1.0,
+        rbf_width=1.0,
+        density=0.1,
+        scaling="none",
+        fit_intercept=False,
+        select=None,
+        criterion="auto",
+        folds=10,
+        class_weight=None,
+        calibration=None,
+        dtype="float64",
+        digits=4,
+        random_state=0,
+    ):
         self.hidden_units = hidden_units
         self.ridge = ridge
+        self.weights = weights
+        self.activation = activation
+        self.alpha = alpha
+        self.rbf_width = rbf_width
+        self.density = density
+        self.scaling = scaling
+        self.fit_intercept = fit_intercept
+        self.select = select
+        self.criterion = criterion
+        self.folds = folds
+        self.class_weight = class_weight
+        self.calibration = calibration
+        self.dtype = dtype
+        self.digits = digits
         self.random_state = random_state
 
-    def fit(self, X, y):
-        """Solve for the output weights.
+    @available_if(_takes_batches)
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Add the rows of a batch and solve: memory does not grow with the number of rows.
+
+        The sums of `gram.Gram` are kept as `gram_`. The result is that of `fit` to all rows up to rounding, whatever
+        the size and order of the batches; with ridge 0 the rank is decided by eigenvalues of HᵀH, which know half
+        the digits of the pseudo-inverse's singular values. After `fit`, the first batch begins anew.
 
         Args:
-            X: features [M, D], finite.
-            y: labels [M] of at least two classes.
+            X: features [B, D], finite.
+            y: labels or values of the batch.
+            classes: all labels there will be; needed with the first batch unless it has them all.
+            sample_weight: weights [B], at least 0.
 
         Returns:
-            self.
+            self; unchanged if an error is raised.
 
         Raises:
-            ValueError: a parameter out of range, features that are not finite, a single class.
+            ValueError: labels unseen in the first batch, another width, values that are not finite.
+            AttributeError: settings that need all rows at once: a hidden layer that is learnt from them, several
+                sizes or ridges to select from, calibration.
         """
-        if not self.hidden_units >= 1:
-            raise ValueError(f"hidden_units={self.hidden_units!r} must be at least 1")
-        if not 0 <= self.ridge < np.inf:
-            raise ValueError(f"ridge={self.ridge!r} must be finite and at least 0")
-        X, y = validate_data(self, X, y, dtype=np.float64)
-        self.classes_, codes = find_classes(y)
-        columns = np.arange(len(self.classes_)) if len(self.classes_) > 2 else np.array([1])
-        targets = np.where(codes[:, None] == columns[None, :], 1.0, -1.0)
-        self.hidden_weights_, self.hidden_bias_ = draw_hidden_layer(X.shape[1], self.hidden_units, self.random_state)
-        with one_blas_thread(), double_precision():
-            hidden = activate(X, self.hidden_weights_, self.hidden_bias_)
-            weights, s = (np.asarray(a) for a in pseudo_inverse_product(hidden, targets, float(self.ridge)))
-        self.output_weights_ = weights
-        kept = s[s > CUTOFF * s[0]]
-        self.rank_ = len(kept)
-        self.condition_number_ = float(kept[0] / kept[-1]) if len(kept) else 1.0
-        return self
+        return self._update(X, y, classes, sample_weight, solve=True)
 
-    def decision_function(self, X):
-        """Scores [M, K], about +1 for the class, −1 for others; with two classes [M], for `classes_[1]`."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        with double_precision():
-            hidden = activate(X, self.hidden_weights_, self.hidden_bias_)
-            scores = np.asarray(hidden @ self.output_weights_)
-        return scores if len(self.classes_) > 2 else scores[:, 0]
+    @available_if(_takes_batches)
+    def accumulate(self, X, y, classes=None, sample_weight=None):
+        """`partial_fit` without the solution; `solve` gives it when all batches are in."""
+        return self._update(X, y, classes, sample_weight, solve=False)
 
-    def predict(self, X):
-        """The label [M] of the largest score."""
-        scores = self.decision_function(X)
-        return self.classes_[scores.argmax(axis=1) if scores.ndim == 2 else (scores > 0).astype(int)]
 
-    def learnt(self):
-        """What `fit` learnt, by name, for `mirjax.classifiers.save`."""
-        return {name: getattr(self, name) for name in self._LEARNT}
+class ELMRegressor(_ELM, RegressorReadout):
+    """Extreme learning machine that gives values.
 
-    def restore(self, arrays):
-        """Take back what `learnt` gave; returns self."""
-        for name in self._LEARNT:
-            setattr(self, name, arrays[name] if arrays[name].ndim else arrays[name].item())
-        self.n_features_in_ = self.hidden_weights_.shape[0]
-        return self
+    Args: as of `ELMClassifier`, without `class_weight` and `calibration`; `criterion` is the squared error.
+
+    Attributes: as of `ELMClassifier`, without classes.
+
+    Reference:
+        Huang, Zhu and Siew (2006).
+    """
+
+    def __init__(
+        self,
+        *,
+        hidden_units=1200,
+        ridge=0.0,
+        weights="normal",
+        activation="relu",
+        alpha=1.0,
+        rbf_width=1.0,
+        density=0.1,
+        scaling="none",
+        fit_intercept=False,
+        select=None,
+        criterion="auto",
+        folds=10,
+        dtype="float64",
+        digits=4,
+        random_state=0,
+    ):
+        self.hidden_units = hidden_units
+        self.ridge = ridge
+        self.weights = weights
+        self.activation = activation
+        self.alpha = alpha
+        self.rbf_width = rbf_width
+        self.density = density
+        self.scaling = scaling
+        self.fit_intercept = fit_intercept
+        self.select = select
+        self.criterion = criterion
+        self.folds = folds
+        self.dtype = dtype
+        self.digits = digits
+        self.random_state = random_state
+
+    @available_if(_takes_batches)
+    def partial_fit(self, X, y, sample_weight=None):
+        """Add the rows of a batch and solve; as `ELMClassifier.partial_fit`."""
+        return self._update(X, y, None, sample_weight, solve=True)
+
+    @available_if(_takes_batches)
+    def accumulate(self, X, y, sample_weight=None):
+        """`partial_fit` without the solution; `solve` gives it when all batches are in."""
+        return self._update(X, y, None, sample_weight, solve=False)

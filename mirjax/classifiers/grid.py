@@ -30,22 +30,20 @@ Names
 -----
 * `make_grid`: a `Grid` by its name
 * `Grid`: `settings`, `classes`, `predict`, `scores`, `fit`
-* `Scaled`: a classifier behind the standardisation of its training rows
-* `standardisation`: mean and deviation of the columns
 """
 
+import importlib
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import sklearn
 from scipy.spatial.distance import cdist
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.svm import SVC
-from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, validate_data
 
-from mirjax.classifiers import elm, find_classes, knn, svm
+from mirjax.classifiers import GRIDS, elm, find_classes, knn, pseudo_inverse, svm
+from mirjax.classifiers.arithmetic import double_precision, one_blas_thread
+from mirjax.classifiers.scaling import Scaled, standardisation
 
 ELM_HIDDEN_UNITS = (100, 250, 500, 1200, 1800, 2500)
 SVM_GAMMAS = (2.0**-3, 2.0**-5, 2.0**-7, 2.0**-9, 2.0**-11, 2.0**-13, "auto")
@@ -59,7 +57,7 @@ def make_grid(name, x, y, *, scaling="none", seed=0):
     """A grid of classifiers over one table of features.
 
     Args:
-        name: `elm`, `svm` or `knn`.
+        name: a key of `mirjax.classifiers.GRIDS`: `elm`, `svm`, `knn`, and those of `ridge_grid`.
         x: features [M, D] of all clips, finite.
         y: labels [M], text or whole numbers, two classes or more.
         scaling: `none`, or `standard`: every column less its mean and divided by its population standard
@@ -73,8 +71,8 @@ def make_grid(name, x, y, *, scaling="none", seed=0):
         ValueError: an unknown name or scaling, features that are not finite, lengths that differ, one class
             only.
     """
-    if name not in _GRIDS:
-        raise ValueError(f"classifier {name!r} is unknown; there are {', '.join(_GRIDS)}")
+    if name not in GRIDS:
+        raise ValueError(f"classifier {name!r} is unknown; there are {', '.join(GRIDS)}")
     if scaling not in SCALINGS:
         raise ValueError(f"scaling={scaling!r} is unknown; there are {', '.join(SCALINGS)}")
     x = np.array(x, dtype=np.float64, order="C")
@@ -88,17 +86,8 @@ def make_grid(name, x, y, *, scaling="none", seed=0):
             f"x has {len(faults)} values that are not finite, in {len(np.unique(faults[:, 0]))} rows, "
             f"first x[{row}, {column}]={x[row, column]}; leave these clips out"
         )
-    return _GRIDS[name](x, y, scaling, seed)
-
-
-def standardisation(x):
-    """Mean and population standard deviation f64[D] of the columns of x [M, D]; a deviation of 0 becomes 1.
-
-    A column of one value has exactly that mean and deviation 0, whatever rounding says.
-    """
-    mean, deviation = x.mean(axis=0), x.std(axis=0)
-    constant = x.max(axis=0) == x.min(axis=0)
-    return np.where(constant, x[0], mean), np.where(constant | (deviation == 0), 1.0, deviation)
+    module, kind = GRIDS[name]
+    return getattr(importlib.import_module(f"mirjax.classifiers.{module}"), kind)(x, y, scaling, seed)
 
 
 class Grid(ABC):
@@ -196,7 +185,9 @@ class Grid(ABC):
         return complete
 
 
-class _ELMGrid(Grid):
+class ELMGrid(Grid):
+    """Six sizes of the published extreme learning machine."""
+
     settings = tuple({"hidden_units": units} for units in ELM_HIDDEN_UNITS)
 
     def __init__(self, x, y, scaling, seed):
@@ -207,8 +198,8 @@ class _ELMGrid(Grid):
 
     def _designs(self, x):
         """For every size a matrix whose rows stand for the rows of H."""
-        with elm.one_blas_thread(), elm.double_precision():
-            return elm.reduce_activations(elm.activate(x, *self._layer), ELM_HIDDEN_UNITS)
+        with one_blas_thread(), double_precision():
+            return pseudo_inverse.reduce_activations(pseudo_inverse.activate(x, *self._layer), ELM_HIDDEN_UNITS)
 
     def _predict(self, train, test):
         return self._outputs(self.settings, train, test).argmax(axis=2)
@@ -225,20 +216,22 @@ class _ELMGrid(Grid):
 
         def outputs(setting):
             design = designs[self.settings.index(setting)]
-            with elm.double_precision():
-                outputs = np.asarray(elm.fit_and_score(design, in_train, self._targets))[test][:, present]
+            with double_precision():
+                outputs = np.asarray(pseudo_inverse.fit_and_score(design, in_train, self._targets))[test][:, present]
             if len(present) == 2:
                 outputs[:, 0] = -outputs[:, 1]
             return self._complete(outputs, present)
 
-        with elm.one_blas_thread(), ThreadPoolExecutor(_THREADS) as pool:
+        with one_blas_thread(), ThreadPoolExecutor(_THREADS) as pool:
             return np.stack(list(pool.map(outputs, settings)))
 
     def _classifier(self, setting, num_train):
         return elm.ELMClassifier(**setting, random_state=self.seed)
 
 
-class _SVMGrid(Grid):
+class SVMGrid(Grid):
+    """The study's 32 settings of the support vector machine."""
+
     settings = (
         *({"kernel": "rbf", "gamma": gamma, "C": C} for gamma in SVM_GAMMAS for C in SVM_CS),
         *({"kernel": "linear", "C": C} for C in SVM_CS),
@@ -297,7 +290,9 @@ class _SVMGrid(Grid):
         return svm.SVMClassifier(**setting)
 
 
-class _KNNGrid(Grid):
+class KNNGrid(Grid):
+    """The study's numbers of neighbours."""
+
     def __init__(self, x, y, scaling, seed):
         super().__init__(x, y, scaling, seed)
         self.settings = tuple({"n_neighbors": k} for k in KNN_NEIGHBOURS if k <= len(x))
@@ -323,67 +318,3 @@ class _KNNGrid(Grid):
 
     def _classifier(self, setting, num_train):
         return knn.NearestNeighbours(n_neighbors=min(setting["n_neighbors"], num_train))
-
-
-_GRIDS = {"elm": _ELMGrid, "svm": _SVMGrid, "knn": _KNNGrid}
-
-
-def _has(method):
-    return lambda scaled: hasattr(scaled.estimator, method)
-
-
-class Scaled(ClassifierMixin, BaseEstimator):
-    """A classifier behind the standardisation of its training rows.
-
-    Args:
-        estimator: the classifier; `fit` works on a clone of it.
-
-    Attributes:
-        mean_, deviation_: of the training rows, f64[D] (see `standardisation`).
-        estimator_: the fitted classifier.
-        classes_: its labels, sorted [K].
-        n_features_in_: D.
-    """
-
-    def __init__(self, estimator):
-        self.estimator = estimator
-
-    @classmethod
-    def around(cls, fitted, mean, deviation):
-        """The fitted value of its learnt parts."""
-        scaled = cls(clone(fitted))
-        scaled.estimator_, scaled.mean_, scaled.deviation_ = fitted, mean, deviation
-        scaled.classes_, scaled.n_features_in_ = fitted.classes_, len(mean)
-        return scaled
-
-    def fit(self, X, y):
-        """Learn the standardisation of X [M, D], then fit to scaled rows and labels y [M]; returns self."""
-        X, y = validate_data(self, X, y, dtype=np.float64)
-        self.mean_, self.deviation_ = standardisation(X)
-        self.estimator_ = clone(self.estimator).fit(self._scale(X), y)
-        self.classes_ = self.estimator_.classes_
-        return self
-
-    def predict(self, X):
-        """The labels [M]."""
-        X = self._checked(X)
-        return self.estimator_.predict(X)
-
-    @available_if(_has("decision_function"))
-    def decision_function(self, X):
-        """The classifier's scores."""
-        X = self._checked(X)
-        return self.estimator_.decision_function(X)
-
-    @available_if(_has("predict_proba"))
-    def predict_proba(self, X):
-        """The classifier's probabilities [M, K]."""
-        X = self._checked(X)
-        return self.estimator_.predict_proba(X)
-
-    def _checked(self, X):
-        check_is_fitted(self)
-        return self._scale(validate_data(self, X, dtype=np.float64, reset=False))
-
-    def _scale(self, x):
-        return (x - self.mean_[None, :]) / self.deviation_[None, :]

@@ -2,9 +2,10 @@
 
 Conventions
 -----------
-`x f64[M, D]` features, one row a clip; Euclidean distance; every neighbour has one vote. Of clips at one
-distance the earlier training row is the nearer, of classes with one number of votes the first in sorted order
-wins.
+`x f64[M, D]` features, one row a clip; every neighbour has one vote. Distances: Euclidean ‖x − x'‖, or cosine
+1 − x·x' / (‖x‖‖x'‖). A row of zeros has no direction; its cosine distance is 1 to every row, a row of zeros
+included. Of clips at one distance the earlier training row is the nearer, of classes with one number of votes the
+first in sorted order wins.
 
 Source
 ------
@@ -13,20 +14,44 @@ Cover and Hart (1967), Nearest neighbor pattern classification, IEEE Trans. Info
 Names
 -----
 * `NearestNeighbours`: the classifier, in scikit-learn manners
-* `rank_neighbours`, `count_votes`: its parts, shared with `grid`
+* `measure_distances`, `rank_neighbours`, `count_votes`: its parts, shared with `grid`
 """
 
 import numpy as np
 from scipy.spatial.distance import cdist
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, check_X_y, validate_data
 
 from mirjax.classifiers import find_classes
 
+METRICS = ("euclidean", "cosine")
 
-def rank_neighbours(squared_distances, n_neighbors):
+
+def measure_distances(a, b, metric="euclidean"):
+    """What orders the rows of b by their distance from those of a: f64[M, D], f64[N, D] → f64[M, N].
+
+    Euclidean distances are left squared. The cosine distance is ½‖u − u'‖² of the rows divided by their norms: this
+    is 1 − u·u' without its cancellation, so that rows in one direction are at most some 1e-32 apart.
+    """
+    if metric == "euclidean":
+        return cdist(a, b, "sqeuclidean")
+    a, zero_a = _directions(a)
+    b, zero_b = _directions(b)
+    return np.where(zero_a[:, None] | zero_b[None, :], 1.0, cdist(a, b, "sqeuclidean") / 2)
+
+
+def _directions(x):
+    """Rows of norm 1 and which rows are zero; the largest entry goes first, so that no square over- or underflows."""
+    largest = np.abs(x).max(axis=1, keepdims=True)
+    zero = largest[:, 0] == 0
+    x = x / np.where(zero[:, None], 1.0, largest)
+    norms = np.sqrt(np.vecdot(x, x))[:, None]
+    return x / np.where(zero[:, None], 1.0, norms), zero
+
+
+def rank_neighbours(distances, n_neighbors):
     """The nearest training rows, nearest first: f64[m, n] → int[m, n_neighbors]."""
-    return np.argsort(squared_distances, axis=1, kind="stable")[:, :n_neighbors]
+    return np.argsort(distances, axis=1, kind="stable")[:, :n_neighbors]
 
 
 def count_votes(codes, n_neighbors, num_classes):
@@ -40,6 +65,7 @@ class NearestNeighbours(ClassifierMixin, BaseEstimator):
 
     Args:
         n_neighbors: k, from 1 to the number of training rows.
+        metric: "euclidean" or "cosine".
 
     Attributes:
         classes_: the labels, sorted [K].
@@ -50,27 +76,32 @@ class NearestNeighbours(ClassifierMixin, BaseEstimator):
         Cover and Hart (1967).
     """
 
-    def __init__(self, *, n_neighbors=1):
+    def __init__(self, *, n_neighbors=1, metric="euclidean"):
         self.n_neighbors = n_neighbors
+        self.metric = metric
 
     def fit(self, X, y):
         """Remember features X [M, D] and labels y [M] of at least two classes; returns self.
 
         Raises:
-            ValueError: `n_neighbors` out of range, features that are not finite, a single class.
+            ValueError: `n_neighbors` out of range, an unknown metric, features that are not finite, a single class.
         """
-        X, y = validate_data(self, X, y, dtype=np.float64)
-        self.classes_, _ = find_classes(y)
-        if not 1 <= self.n_neighbors <= len(X):
-            raise ValueError(f"n_neighbors={self.n_neighbors!r} must be between 1 and the {len(X)} training rows")
-        self.x_fit_, self.y_fit_ = X, y
+        if self.metric not in METRICS:
+            raise ValueError(f"metric={self.metric!r} is none of {', '.join(METRICS)}")
+        # Everything is checked before anything is remembered.
+        checked, labels = check_X_y(X, y, dtype=np.float64, estimator=self)
+        classes, _ = find_classes(labels)
+        if not 1 <= self.n_neighbors <= len(checked):
+            raise ValueError(f"n_neighbors={self.n_neighbors!r} must be between 1 and the {len(checked)} training rows")
+        self.x_fit_, self.y_fit_ = validate_data(self, X, y, dtype=np.float64)
+        self.classes_ = classes
         return self
 
     def predict_proba(self, X):
         """Share of the votes [M, K]."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
-        nearest = rank_neighbours(cdist(X, self.x_fit_, "sqeuclidean"), self.n_neighbors)
+        nearest = rank_neighbours(measure_distances(X, self.x_fit_, self.metric), self.n_neighbors)
         codes = np.searchsorted(self.classes_, self.y_fit_)[nearest]
         return count_votes(codes, self.n_neighbors, len(self.classes_)) / self.n_neighbors
 

@@ -24,7 +24,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.svm import SVC
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, check_X_y, validate_data
 
 from mirjax.classifiers import find_classes
 
@@ -90,9 +90,10 @@ class SVMClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"C={self.C!r} must be above 0")
         if self.gamma != "auto" and not (not isinstance(self.gamma, str) and self.gamma > 0):
             raise ValueError(f"gamma={self.gamma!r} must be 'auto' or a number above 0")
+        # Everything is checked before anything is remembered.
+        classes, _ = find_classes(check_X_y(X, y, dtype=np.float64, estimator=self)[1])
         X, y = validate_data(self, X, y, dtype=np.float64, order="C")
-        self.classes_, _ = find_classes(y)
-        self.x_fit_, self.y_fit_ = X, y
+        self.classes_, self.x_fit_, self.y_fit_ = classes, X, y
         products = inner_products(X, X)
         gram = products if self.kernel == "linear" else training_kernel(products, self._gamma)
         self.svc_ = SVC(kernel="precomputed", C=self.C).fit(gram, y)

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from mirjax import config, metrics
+from mirjax.classifiers import DETERMINISTIC
 from mirjax.config import UsageError
 from mirjax.data import loader
 from mirjax.experiments.store import BLOCK, FeatureStore
@@ -32,7 +33,6 @@ NUMBERS = 1
 GROWING = ("data", "architectures", "n", "seeds", "classifiers")
 INNER_FOLDS = 3  # of nested selection; the data's folds that are left, merged into so many
 _CELL_KEYS = ("dataset", "architecture", "n", "input", "options", "seed", "classifier", "scaling")
-DETERMINISTIC = ("svm", "knn")  # of the classifiers, those that draw nothing
 
 _log = logging.getLogger("mirjax")
 

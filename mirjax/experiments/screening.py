@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mirjax import config
+from mirjax import classifiers, config
 from mirjax.config import UsageError
 from mirjax.data import catalogue, loader
 from mirjax.experiments import cells
 from mirjax.experiments.cells import SAMPLE_RATE
 from mirjax.models import zoo
 
-CLASSIFIERS = ("elm", "svm", "knn")
+CLASSIFIERS = tuple(classifiers.GRIDS)
 INPUTS = ("raw", "standardised", "standardised_train")
 SCALINGS = ("none", "standard")
 PROTOCOLS = ("auto", "cv", "split")
@@ -44,7 +44,7 @@ class Screening:
       width: 120 or 3500 features, nearly: the n of ARCHITECTURES table 1.6.
       n: free width parameter: a number for one architecture, or `vgg:24,sample:17`.
       seeds: N for seeds 0…N−1, or a list of seeds.
-      classifiers: `elm`, `svm`, `knn`.
+      classifiers: names of `mirjax.classifiers.GRIDS`: `elm` (the study's), `svm`, `knn`, `elm_ridge`, …
       input: `raw`; `standardised` (one scalar mean and deviation over the whole set: transductive);
         `standardised_train` (per fold, from its training clips).
       scaling: of the features: `none`, or `standard` (by training clips).
@@ -321,7 +321,7 @@ def _forecast(screening: Screening, sources) -> str:
             f"  about {200 + weights:6.0f} MB"
         )
     tables = len(screening.scaling) * len(screening.classifiers)
-    drawing = len(set(screening.classifiers) - set(cells.DETERMINISTIC))
+    drawing = len(set(screening.classifiers) - set(classifiers.DETERMINISTIC))
     baselines = 2 + len(screening.scaling) * (drawing * len(screening.seeds) + len(screening.classifiers) - drawing)
     num_cells = len(sources) * (len(networks) * repeats * tables + baselines)
     return "\n".join(

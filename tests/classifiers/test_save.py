@@ -87,7 +87,7 @@ def test_says_what_another_file_is(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "Oracle"}, "holds a 'Oracle', which is none of ELMClassifier, SVMClassifier, NearestNeighbours"),
+        ({"name": "Oracle"}, "holds a 'Oracle', which is none of ArcCosineClassifier, "),
         ({"format": "mirjax.classifiers 9"}, "format mirjax.classifiers 9"),
         ({"params": json.dumps({"depth": 3})}, "contents do not fit"),
         ({"learnt/y": None}, "contents do not fit"),
@@ -106,7 +106,7 @@ def test_refuses_a_changed_file(changes, message, tmp_path):
 def test_refuses_what_it_cannot_save(tmp_path):
     """Oracle: the contract; nothing is written."""
     path = tmp_path / "file"
-    with pytest.raises(ValueError, match="is a Perceptron; save takes ELMClassifier"):
+    with pytest.raises(ValueError, match="is a Perceptron; save takes ArcCosineClassifier"):
         save(Perceptron().fit(X, LABELS), path)
     with pytest.raises(NotFittedError):
         save(SVMClassifier(), path)
