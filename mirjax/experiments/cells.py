@@ -440,14 +440,14 @@ class Run:
             chosen = [int(np.mean(scored, axis=0).argmax())] * len(partition.folds)
         else:
             chosen = [
-                _select(grid, clips.labels, fold, partition, selection)
+                select(grid, clips.labels, fold, partition, selection)
                 for grid, fold in zip(of_fold, partition.folds, strict=True)
             ]
         outcomes, predictions = [], []
         for grid, fold, setting in zip(of_fold, partition.folds, chosen, strict=True):
             labels, scores = grid.scores(setting, fold.train, fold.test)
             outcomes.append((fold, metrics.score(clips.labels[fold.test], labels), grid.settings[setting]))
-            predictions += _prediction_rows(clips, partition, fold, labels, scores, grid.classes)
+            predictions += prediction_rows(clips, partition, fold, labels, scores, grid.classes)
         seconds = time.perf_counter() - began
         feature_seconds = float(np.mean([seconds for _, seconds in tables]))
         sizes = {"num_features": int(tables[0][0].shape[1]), "feature_seconds_per_clip": feature_seconds}
@@ -464,7 +464,7 @@ class Run:
                 labels = np.full(len(truth), label)
                 known = np.unique(clips.labels)
                 scores = np.repeat((known == label)[None].astype(float), len(truth), axis=0)
-                predictions += _prediction_rows(clips, partition, fold, labels, scores, known)
+                predictions += prediction_rows(clips, partition, fold, labels, scores, known)
                 outcomes.append((fold, metrics.score(truth, labels), {}))
             else:
                 share = 1 / len(np.unique(clips.labels))
@@ -524,7 +524,7 @@ def accuracies(grid, labels, train, test) -> np.ndarray:
     return (grid.predict(train, test) == labels[test][None]).mean(axis=1)
 
 
-def _select(grid, labels, fold, partition, selection) -> int:
+def select(grid, labels, fold, partition, selection) -> int:
     """The setting with the best accuracy inside the training clips, or on the validation clips; the first if tied."""
     if selection == "validation":
         return int(accuracies(grid, labels, fold.train, fold.valid).argmax())
@@ -538,7 +538,8 @@ def _inner_folds(fold, partition, labels):
     return splits.inner_folds(fold, partition, labels, max_folds=INNER_FOLDS)
 
 
-def _prediction_rows(clips, partition, fold, labels, scores, classes) -> list[dict]:
+def prediction_rows(clips, partition, fold, labels, scores, classes) -> list[dict]:
+    """What is kept of every test clip of a fold: id, fold, group, label, prediction and scores."""
     return [
         {
             "id": str(clips.ids[i]),

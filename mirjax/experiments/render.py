@@ -20,6 +20,8 @@ import unicodedata
 
 import numpy as np
 
+from mirjax.experiments import machines
+
 TEXT_COLUMNS = 120
 TEXT_CHOICES = 5  # rows whose hyper-parameters the terminal names
 UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's controls, lone surrogates, line and paragraph separators
@@ -259,6 +261,11 @@ def text(report) -> str:
         lines += _text_table(["architecture", "rank"], rows, {0}, 0)
         lines += ["", "Rank correlation between data sets (Spearman)"]
         lines += _text_table(*_correlation_cells(ranking), {0}, 0)
+    if compared := report.machines:
+        lines += ["", *_wrap(machines.NOTE), ""]
+        head, rows = machines.cells(compared)
+        few = len(machines.COLUMNS)
+        lines += _text_table(head[:few], [row[:few] for row in rows], {0, 1}, 0)
     if report.orderings:
         cells = _ordering_cells(report)
         decided = [row for row in cells if row[-1] != "undecided"]
@@ -308,6 +315,8 @@ def markdown(report) -> str:
         lines += [*_markdown_table(["architecture", "average rank"], rows, {0}), ""]
         lines += ["Rank correlation between data sets (Spearman):", ""]
         lines += [*_markdown_table(*_correlation_cells(ranking), {0}), ""]
+    if compared := report.machines:
+        lines += ["## Classifiers", "", machines.NOTE, "", *_markdown_table(*machines.cells(compared), {0, 1}), ""]
     if report.orderings:
         lines += ["## Published orderings", "", report.ordering_note, ""]
         lines += [*_markdown_table(ORDERING_COLUMNS, _ordering_cells(report), ORDERING_LEFT), ""]
@@ -441,6 +450,8 @@ def latex(report) -> str:
         rows = [[name, f"{rank:.2f}"] for name, rank in zip(ranking.labels, ranking.ranks, strict=True)]
         lines += _latex_table(f"Average ranks over {names}", ["architecture", "average rank"], rows, {0})
         lines += _latex_table(f"Spearman's rank correlation between {names}", *_correlation_cells(ranking), {0})
+    if compared := report.machines:
+        lines += _latex_table(machines.NOTE, *machines.cells(compared), {0, 1})
     if report.orderings:
         lines += _latex_table(report.ordering_note, ORDERING_COLUMNS, _ordering_cells(report), ORDERING_LEFT)
     return "\n".join(lines)

@@ -29,6 +29,7 @@ import numpy as np
 
 from mirjax import metrics, results, statistics
 from mirjax.experiments import render
+from mirjax.experiments.machines import Machine, compare_machines
 
 NOTHING_YET = "no complete cell of a network or of mfcc yet; run again to go on"
 BASELINES = ("mfcc", "majority", "chance")
@@ -39,6 +40,7 @@ SELECTION_NOTES = {
     "legacy": "legacy: chosen on the test folds, optimistic",
     "nested": "nested: chosen on folds inside the training clips",
     "validation": "validation: chosen on the validation clips, fitted on the training clips only",
+    "validation_refit": "validation_refit: chosen on the validation clips, then fitted to them and the training clips",
 }
 
 
@@ -229,6 +231,11 @@ class Report:
         found = [result for table in self.tables for result in table.orderings]
         order = {claim: index for index, claim in enumerate([*CLAIMS, BEST_CLAIM])}
         return sorted(found, key=lambda result: order[result.claim])
+
+    @property
+    def machines(self) -> list[Machine]:
+        """The classifiers against one another, where there are several."""
+        return compare_machines(self.tables)
 
     @property
     def ordering_note(self) -> str:

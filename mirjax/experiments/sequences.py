@@ -358,7 +358,7 @@ class _Run(cells.Run):
             labels, scores, classes, setting = method.fit(self._chosen[key], rows, fold.test)
             fitted = dataclasses.replace(fold, train=rows)
             outcomes.append((fitted, metrics.score(clips.labels[fold.test], labels), setting))
-            predictions += cells._prediction_rows(clips, partition, fold, labels, scores, classes)
+            predictions += cells.prediction_rows(clips, partition, fold, labels, scores, classes)
         seconds = time.perf_counter() - began
         sizes = {"num_features": method.num_features, "feature_seconds_per_clip": method.seconds}
         records = self.records(cell, clips, partition, outcomes, prints, seconds, sizes)
@@ -390,7 +390,7 @@ class _Statistics:
         self.grid = grid.make_grid(GRID_OF[cell.architecture], self.x, self.labels, scaling="standard", seed=self.seed)
 
     def choose(self, fold, partition):
-        return cells._select(self.grid, self.labels, fold, partition, self.run.selection(partition))
+        return cells.select(self.grid, self.labels, fold, partition, self.run.selection(partition))
 
     def fit(self, chosen, rows, test):
         labels, scores = self.grid.scores(chosen, rows, test)
