@@ -176,9 +176,9 @@ def device(function, hidden, targets, penalty):
     import jax.numpy as jnp
     import numpy as np
 
-    from mirjax.classifiers import solvers
+    from mirjax.classifiers import solvers_f32
 
-    *weights, condition = getattr(solvers, function)(
+    *weights, condition = getattr(solvers_f32, function)(
         jnp.asarray(hidden), jnp.asarray(targets, jnp.float32), np.float32(penalty)
     )[: 3 if function == "refined_f32" else 2]
     return sum(np.asarray(part, np.float64) for part in weights), float(condition)

@@ -93,6 +93,20 @@ def test_examples_run():
     assert whole.shape == scope["frames"].shape and abs(whole - scope["frames"]).max() <= 1e-4
 
 
+@pytest.mark.filterwarnings("ignore:.*hidden units keep fewer")
+def test_examples_of_the_classifiers_run():
+    """Oracle: the page's own assertion, and the accuracies that README names."""
+    page = (DOCS / "classifiers.md").read_text(encoding="utf-8")
+    scope = {}
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(code, "docs/classifiers.md", "exec"), scope)
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    line = next(line for line in readme.splitlines() if line.startswith("print(published.score"))
+    said = [float(number) for number in re.findall(r"0\.\d\d", line)]
+    x, y = scope["x"][1000:], scope["y"][1000:]
+    assert [round(scope[name].score(x, y), 2) for name in ("published", "chosen")] == said
+
+
 def test_figure_is_small():
     """Oracle: the PNG signature and the size that a page may load."""
     content = (DOCS / "representations.png").read_bytes()

@@ -11,7 +11,8 @@ Learners
 * `EchoStateClassifier`: a random recurrent layer over sequences of frames (`echo`)
 * `SVMClassifier`: scikit-learn's SVC through a precomputed kernel (`svm`)
 * `NearestNeighbours`: the k nearest training clips vote (`knn`)
-* `LinearProbe`, `SGDProbe`, `MLPProbe`, `MLPProbeRegressor`, `GMMClassifier`: the literature's others (`probes`)
+* `LinearProbe`, `SGDProbe`, `MLPProbe`, `MLPProbeRegressor` (`probes`), `GMMClassifier` (`mixture`): the
+  literature's others
 * `Scaled`: any classifier behind a standardisation learnt from its training rows (`scaling`)
 
 Beneath them
@@ -94,7 +95,7 @@ _CLASSIFIERS = {
     "EchoStateClassifier": "echo",
     "ELMClassifier": "elm",
     "ELMRegressor": "elm",
-    "GMMClassifier": "probes",
+    "GMMClassifier": "mixture",
     "LinearProbe": "probes",
     "MLPProbe": "probes",
     "MLPProbeRegressor": "probes",
@@ -157,7 +158,10 @@ def save(classifier, path):
         raise ValueError(f"classifier is a {name}; save takes {', '.join(_CLASSIFIERS)}, or one of them in Scaled")
     check_is_fitted(inner)
     try:
-        params = json.dumps(inner.get_params(deep=False), default=lambda number: number.item())
+        params = inner.get_params(deep=False).items()
+        # JSON's keys are text; labels, the keys of class_weight, need not be.
+        params = {key: {"pairs": list(value.items())} if isinstance(value, dict) else value for key, value in params}
+        params = json.dumps(params, default=lambda number: number.item())
     except (TypeError, AttributeError) as error:
         raise ValueError(f"{name}'s parameters {inner.get_params(deep=False)} do not fit into JSON") from error
     arrays = {f"learnt/{key}": _plain(key, value) for key, value in inner.learnt().items()}
@@ -186,7 +190,9 @@ def load(path):
         raise ValueError(f"{path} holds a {name!r}, which is none of {', '.join(_CLASSIFIERS)}")
     learnt = {key.removeprefix("learnt/"): value for key, value in arrays.items() if key.startswith("learnt/")}
     try:
-        classifier = __getattr__(name)(**json.loads(str(arrays["params"])))
+        params = json.loads(str(arrays["params"])).items()
+        params = {key: dict(value["pairs"]) if isinstance(value, dict) else value for key, value in params}
+        classifier = __getattr__(name)(**params)
         classifier = classifier.restore(learnt)
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} says it holds a {name} but its contents do not fit one: {error!r}") from error

@@ -1,16 +1,19 @@
-"""In what arithmetic the closed forms are computed: JAX in float64, LAPACK on one thread.
+"""In what arithmetic the closed forms are computed: float64, LAPACK on one thread, within the memory.
 
 Names
 -----
 * `double_precision`: a context in which JAX computes in float64
 * `one_blas_thread`: a context in which BLAS and LAPACK use one thread
+* `check_memory`: refuses an array larger than the machine, `check_bytes` so many bytes; `physical_memory`: its size
 """
 
 import contextlib
 import functools
+import os
 import threading
 
 import jax
+import numpy as np
 
 _WITH_FLOAT64 = ("cpu", "gpu", "cuda", "rocm")
 
@@ -45,3 +48,28 @@ def one_blas_thread():
     """
     with _ONE_AT_A_TIME, _blas().limit(limits=1, user_api="blas"):
         yield
+
+
+def physical_memory():
+    """Bytes of memory of this machine, or infinity where it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return np.inf
+
+
+def check_bytes(what, needed, remedy):
+    """Raise a ValueError if something needs more bytes than this machine's memory has."""
+    present = physical_memory()
+    if needed > present:
+        raise ValueError(
+            f"{what} would take {needed / 2**30:.1f} GiB of memory and this machine has {present / 2**30:.1f} GiB; "
+            f"{remedy}"
+        )
+
+
+def check_memory(
+    what, shape, dtype=np.float64, remedy="give the rows in batches (partial_fit) or use fewer hidden_units"
+):
+    """Raise a ValueError if one array of a shape and dtype is larger than this machine's memory."""
+    check_bytes(f"{what} {list(shape)}", np.dtype(dtype).itemsize * float(np.prod(shape, dtype=float)), remedy)

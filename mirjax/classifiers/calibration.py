@@ -48,7 +48,7 @@ class CalibrationWarning(UserWarning):
     """The held-out scores do not determine a calibration that can be taken at its word."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Calibration:
     """A map from scores to probabilities.
 

@@ -27,18 +27,19 @@ Names
 """
 
 import copy
+from numbers import Real
 
 import numpy as np
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from mirjax.classifiers.arithmetic import double_precision, one_blas_thread
+from mirjax.classifiers.arithmetic import check_memory, double_precision, one_blas_thread
 from mirjax.classifiers.gram import Gram
-from mirjax.classifiers.hidden import HiddenLayer, check_memory, draw_layer
+from mirjax.classifiers.hidden import HiddenLayer, draw_layer
 from mirjax.classifiers.pseudo_inverse import CUTOFF, pseudo_inverse_product
 from mirjax.classifiers.readout import ClassifierReadout, RegressorReadout
 from mirjax.classifiers.scaling import standardisation
-from mirjax.classifiers.solvers import Diagnosis
+from mirjax.classifiers.solvers import GROWTH, Diagnosis
 from mirjax.classifiers.targets import Encoding, weigh_classes
 
 RIDGES = tuple(10.0**exponent for exponent in range(-8, 2))
@@ -87,13 +88,16 @@ class _ELM:
 
     @property
     def _layer_is_learnt(self):
-        return self.scaling != "none" or self.weights == "whitened" or self.alpha < 1
+        return self.scaling != "none" or self.weights == "whitened" or self.alpha != 1
 
     def _candidates(self, validation):
         if self.scaling not in ("none", "standard"):
             raise ValueError(f"scaling={self.scaling!r} is unknown; there are none, standard")
-        if str(self.dtype) not in ("float64", "float32"):
+        if not isinstance(self.dtype, str) or self.dtype not in ("float64", "float32"):
             raise ValueError(f"dtype={self.dtype!r} must be 'float64' or 'float32'")
+        for name in ("alpha", "rbf_width", "density"):
+            if not isinstance(getattr(self, name), Real):
+                raise ValueError(f"{name}={getattr(self, name)!r} must be a number")
         return super()._candidates(validation)
 
     def _draw(self, x, sample_weight):
@@ -128,6 +132,30 @@ class _ELM:
     def _keep(self, size):
         self.layer_ = self.layer_.first(size)
 
+    def _solve(self, table, size):
+        super()._solve(table, size)
+        if self.dtype != "float32":
+            return
+        root, hidden = np.sqrt(table.sample_weight)[:, None], table.hidden[:, :size]
+        scores = hidden @ self.output_weights_ + self.intercept_
+        self._count_digits(np.sum((root * hidden) ** 2), np.sum((root * scores) ** 2))
+
+    def _count_digits(self, hidden_squares, score_squares):
+        """Lower `digits_` to what activations in float32 leave; warns.
+
+        Activations of root mean square m are taken to be off by ε m each, independently, which moves the scores by
+        ε m |β|. Sums over features and the weights' own change add to that: `GROWTH`. An estimate: scores of clips with
+        real features were off by up to 30 times as much at tiny ridges, and mostly by less.
+        """
+        m = np.sqrt(hidden_squares / len(self.output_weights_))
+        moved = np.finfo(np.float32).eps * m * np.linalg.norm(self.output_weights_)
+        error = GROWTH * moved / np.sqrt(score_squares) if score_squares > 0 else 1.0
+        digits = min(self.digits_, float(np.clip(-np.log10(max(error, 1e-16)), 0, 16)))
+        warned, self.digits_ = self.digits_ < self.digits, digits
+        if not warned:
+            diagnosis = Diagnosis("activations in float32", self.condition_number_, digits)
+            diagnosis.check(self.digits, type(self).__name__)
+
     def _solve_rows(self, rows, targets):
         if self.penalty_ > 0:
             return super()._solve_rows(rows, targets)
@@ -157,8 +185,8 @@ class _ELM:
     # ── batch by batch ────────────────────────────────────────────────────────────────────────────────────────────
 
     def solve(self):
-        """Solve for the output weights from the sums; returns self."""
-        return self._replace(self._solved(self._begun()))
+        """Solve for the output weights from the sums, with the `ridge` that is set now; returns self."""
+        return self._become(self._begun()._solved())
 
     def forget(self, X, y, sample_weight=None):
         """Take the rows of a batch away again (unlearning), and solve; arguments and errors as of `partial_fit`.
@@ -169,14 +197,18 @@ class _ELM:
         changed = self._begun()
         hidden, targets, weights = changed._batch(X, y, sample_weight)
         changed.gram_ = changed.gram_.subtract(hidden, targets, weights)
-        return self._replace(self._solved(changed))
+        return self._become(changed._solved())
 
     def merge(self, other):
         """Take in the rows that another machine of the same layer has seen, and solve; returns self.
 
         Raises:
-            ValueError: the other has another hidden layer, other classes, or no sums.
+            ValueError: the other has another hidden layer, other classes, or no sums, or is no such machine.
         """
+        if not isinstance(other, type(self)):
+            raise ValueError(
+                f"other is a {type(other).__name__}; only a {type(self).__name__} merges with a {type(self).__name__}"
+            )
         changed, other = self._begun(), other._begun()
         mine, its = changed.layer_.arrays(), other.layer_.arrays()
         if mine.keys() != its.keys() or not all(np.array_equal(mine[name], its[name]) for name in mine):
@@ -184,27 +216,24 @@ class _ELM:
                 "the machines have different hidden layers; give both the same hidden_units, weights, activation and "
                 "random_state, and features of the same width"
             )
-        if not np.array_equal(changed._encoding.classes, other._encoding.classes):
+        ours, theirs = changed._encoding, other._encoding
+        if ours.kind != theirs.kind or not np.array_equal(ours.classes, theirs.classes):
             raise ValueError(
-                f"the machines have different classes, {changed._encoding.classes} and {other._encoding.classes}; "
+                f"the machines have different classes, {ours.kind} {ours.classes} and {theirs.kind} {theirs.classes}; "
                 "name all of them in the first call of partial_fit"
             )
         changed.gram_ = changed.gram_.merge(other.gram_)
-        return self._replace(self._solved(changed))
+        return self._become(changed._solved())
 
     def _begun(self):
         if "gram_" not in vars(self):
             raise ValueError(f"this {type(self).__name__} has no sums; call partial_fit first (fit keeps none)")
         return copy.copy(self)
 
-    def _replace(self, changed):
-        """Become what was changed on a copy, all at once."""
-        vars(self).update(vars(changed))
-        return self
-
     def _update(self, X, y, classes, sample_weight, *, solve):
-        changed = copy.copy(self)
-        if "gram_" not in vars(self):
+        begun = "gram_" in vars(self)
+        changed = copy.copy(self) if begun else self._unfitted()
+        if not begun:
             changed._begin(X, y, classes)
         elif classes is not None and not np.array_equal(np.unique(classes), self._encoding.classes):
             raise ValueError(
@@ -212,7 +241,7 @@ class _ELM:
             )
         hidden, targets, weights = changed._batch(X, y, sample_weight)
         changed.gram_ = changed.gram_.add(hidden, targets, weights)
-        return self._replace(self._solved(changed) if solve else changed)
+        return self._become(changed._solved() if solve else changed)
 
     def _begin(self, X, y, classes):
         sizes, ridges = self._candidates(None)
@@ -234,16 +263,27 @@ class _ELM:
             weights = weigh_classes(y, self.class_weight, weights)
         return self._hidden(x), self._encoding.encode(y), weights
 
-    def _solved(self, changed):
-        gram = changed.gram_
-        changed.penalty_ = gram.penalty(changed.ridge_, fit_intercept=changed.fit_intercept)
+    def _solved(self):
+        """Set the output weights from the sums, for the ridge as it is set now; returns self."""
+        sizes, ridges = self._candidates(None)
+        if sizes != (self.hidden_units_,):
+            raise ValueError(
+                f"hidden_units={self.hidden_units!r}, but the sums are those of {self.hidden_units_}; set it back, or "
+                "begin anew with a clone"
+            )
+        gram, self.ridge_ = self.gram_, ridges[0]
+        self.penalty_ = gram.penalty(self.ridge_, fit_intercept=self.fit_intercept)
         with one_blas_thread():
-            weights, intercept, diagnosis = gram.diagnosed_solve(changed.ridge_, fit_intercept=changed.fit_intercept)
-        changed.output_weights_, changed.intercept_ = weights, intercept
-        if not changed._is_regressor:
-            changed.calibration_ = None
-        changed._diagnose(diagnosis.check(self.digits, type(self).__name__))
-        return changed
+            weights, intercept, diagnosis = gram.diagnosed_solve(self.ridge_, fit_intercept=self.fit_intercept)
+        self.output_weights_, self.intercept_ = weights, intercept
+        if not self._is_regressor:
+            self.calibration_ = None
+        self._diagnose(diagnosis.check(self.digits, type(self).__name__))
+        if self.dtype == "float32":
+            squares = np.sum(weights * (gram.products @ weights + 2 * gram.hidden_sum[:, None] * intercept[None, :]))
+            squares += gram.weight * np.sum(intercept**2)
+            self._count_digits(np.trace(gram.products), max(float(squares), 0.0))
+        return self
 
     def _learnt_layer(self):
         return self.layer_.arrays() | {"mean": self.mean_, "deviation": self.deviation_}
@@ -272,8 +312,9 @@ class ELMClassifier(_ELM, ClassifierReadout):
             squared error). Of equal accuracies the smaller squared error wins.
         folds: number of folds, or a scikit-learn splitter.
         class_weight: None, `balanced` or a dict of weights of labels.
-        calibration: None, `temperature` or `platt`: how `predict_proba` is learnt, on clips held out. Labels remain
-            those of the scores.
+        calibration: None, `temperature` or `platt`: how `predict_proba` is learnt, on clips held out (weighed like
+            the fit, so that with `class_weight` the classes are as likely as their weights). Labels remain those of
+            the scores.
         dtype: `float64`, or `float32` for the activations alone.
         digits: decimal digits of the predictions below which fit warns (`solvers.PrecisionWarning`).
         random_state: seed of the hidden layer, for `numpy.random.default_rng`, and of the folds.
@@ -337,7 +378,8 @@ class ELMClassifier(_ELM, ClassifierReadout):
 
         The sums of `gram.Gram` are kept as `gram_`. The result is that of `fit` to all rows up to rounding, whatever
         the size and order of the batches; with ridge 0 the rank is decided by eigenvalues of HᵀH, which know half
-        the digits of the pseudo-inverse's singular values. After `fit`, the first batch begins anew.
+        the digits of the pseudo-inverse's singular values. After `fit`, the first batch begins anew. To go on in
+        another process, pickle the machine; or `save` it and `gram_`, `load` it and set `gram_` (`Gram.load`).
 
         Args:
             X: features [B, D], finite.

@@ -44,8 +44,7 @@ from pathlib import Path
 import numpy as np
 from scipy.linalg import blas
 
-from mirjax.classifiers.arithmetic import one_blas_thread
-from mirjax.classifiers.hidden import check_memory
+from mirjax.classifiers.arithmetic import check_memory, one_blas_thread
 from mirjax.classifiers.solvers import PrecisionWarning, solve_gram
 
 UNIT_ROUNDOFF = np.finfo(np.float64).eps / 2

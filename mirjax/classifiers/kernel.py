@@ -26,8 +26,7 @@ Names
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from mirjax.classifiers.arithmetic import one_blas_thread
-from mirjax.classifiers.hidden import check_memory
+from mirjax.classifiers.arithmetic import check_memory, one_blas_thread
 from mirjax.classifiers.readout import ClassifierReadout, RegressorReadout
 
 _CHUNK_BYTES = 16 * 2**20
@@ -106,7 +105,7 @@ class _ArcCosine:
         return arc_cosine_kernel(x) if x is self.x_fit_ else arc_cosine_kernel(x, self.x_fit_)
 
     def _path(self, hidden, targets, sizes, ridges, sample_weight):
-        from mirjax.classifiers.closed_form import KernelPath
+        from mirjax.classifiers.kernel_path import KernelPath
 
         return KernelPath(hidden, targets, ridges=ridges, sample_weight=sample_weight, fit_intercept=self.fit_intercept)
 

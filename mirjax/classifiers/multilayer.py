@@ -24,7 +24,7 @@ Intelligent Systems 28 (ELM-AE, ML-ELM).
 Names
 -----
 * `MultilayerELMClassifier`, `MultilayerELMRegressor`: the learners
-* `Autoencoder`: one layer; `fit_autoencoder`: its closed form; `moments`: weighted means and deviations
+* `Autoencoder`: one layer; `fit_autoencoder`: its closed form
 """
 
 import dataclasses
@@ -34,15 +34,11 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from mirjax.classifiers import solvers
-from mirjax.classifiers.hidden import (
-    ACTIVATIONS,
-    HiddenLayer,
-    check_memory,
-    draw_layer,
-    orthonormal_rows,
-    random_stream,
-)
+from mirjax.classifiers.arithmetic import check_memory
+from mirjax.classifiers.draws import orthonormal_rows, random_stream
+from mirjax.classifiers.hidden import ACTIVATIONS, HiddenLayer, draw_layer
 from mirjax.classifiers.readout import ClassifierReadout, RegressorReadout
+from mirjax.classifiers.scaling import standardisation
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -92,7 +88,7 @@ def fit_autoencoder(x, units, random, *, ridge, activation="sigmoid", standardis
     penalty = ridge * float((rows**2).sum(axis=0).mean())
     output_weights, _ = solvers.solve_rows(rows, np.sqrt(w)[:, None] * x, penalty)
     weights = np.ascontiguousarray(output_weights.T)
-    mean, deviation = moments(x @ weights, w) if standardise else (np.zeros(units), np.ones(units))
+    mean, deviation = standardisation(x @ weights, w) if standardise else (np.zeros(units), np.ones(units))
     return Autoencoder(weights / deviation, -mean / deviation, "identity" if units == num_features else activation)
 
 
@@ -102,15 +98,6 @@ def _draw(num_features, units, random):
     basis = orthonormal_rows(many, few, random)
     bias = random.standard_normal(units)
     return basis if few == num_features else basis.T, bias / np.linalg.norm(bias)
-
-
-def moments(x, sample_weight):
-    """Weighted mean f64[D] and deviation f64[D] of x f64[M, D], the deviation 1 where a column is constant."""
-    mean = np.average(x, axis=0, weights=sample_weight)
-    deviation = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=sample_weight))
-    # A deviation in the last digits of the mean is rounding.
-    varies = deviation > 1e-12 * np.abs(x).max(axis=0)
-    return mean, np.where(varies, deviation, 1)
 
 
 class _Multilayer:
@@ -147,7 +134,7 @@ class _Multilayer:
     def _draw(self, x, sample_weight):
         widths, ridges = self._widths(), self._layer_ridges()
         ones = np.zeros(x.shape[1]), np.ones(x.shape[1])
-        self.mean_, self.deviation_ = moments(x, sample_weight) if self.standardise else ones
+        self.mean_, self.deviation_ = standardisation(x, sample_weight) if self.standardise else ones
         x, self.autoencoders_ = (x - self.mean_) / self.deviation_, []
         for number, (width, ridge) in enumerate(zip(widths, ridges, strict=True)):
             layer = fit_autoencoder(

@@ -78,7 +78,10 @@ class Readout(BaseEstimator):
         """Hidden activations f64[M, H] of rows x f64[M, D]."""
 
     def _sizes(self):
-        return tuple(np.atleast_1d(self.hidden_units).tolist())
+        try:
+            return tuple(np.atleast_1d(self.hidden_units).tolist())
+        except ValueError:  # lists of several lengths
+            return ()
 
     def _keep(self, size):
         """Keep the first `size` hidden units of the widest layer; called after a choice."""
@@ -104,8 +107,9 @@ class Readout(BaseEstimator):
             X: features [M, D], finite.
             y: labels [M] of at least two classes, an indicator [M, L], or values [M] or [M, L].
             sample_weight: weights [M], at least 0; a row of weight 0 is as if it were not there.
-            groups: labels [M]; rows of one group are held out together (`select="kfold"`, and calibration).
-            validation: (X, y) of the clips that decide with `select="validation"`.
+            groups: labels [M]; rows of one group are held out together (`select="kfold"`, and calibration). Refused
+                with `loo` and `gcv`, which cannot.
+            validation: (X, y) of the clips that decide with `select="validation"`; `class_weight` weighs them too.
 
         Returns:
             self; as it was if an error is raised.
@@ -114,21 +118,35 @@ class Readout(BaseEstimator):
             ValueError: a parameter out of range, features that are not finite, a single class, several settings and
                 no way to select one.
         """
-        earlier = [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]
-        fitted = copy.copy(self)
-        for name in earlier:
-            delattr(fitted, name)
+        fitted = self._unfitted()
         fitted._fit(X, y, sample_weight, groups, validation)
-        for name in earlier:
-            delattr(self, name)
-        vars(self).update(vars(fitted))
+        return self._become(fitted)
+
+    def _unfitted(self):
+        """A copy without what was learnt."""
+        unfitted = copy.copy(self)
+        for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]:
+            delattr(unfitted, name)
+        return unfitted
+
+    def _become(self, changed):
+        """Take the state of a changed copy, all of it at once; returns self."""
+        self.__dict__ = vars(changed)
         return self
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "output_weights_")
 
     def _fit(self, X, y, sample_weight, groups, validation):
         sizes, ridges = self._candidates(validation)
         x, y = self._checked(X, y)
         sample_weight = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
         groups = _checked_groups(groups, len(x))
+        if groups is not None and self.select in ("loo", "gcv"):
+            raise ValueError(
+                f"groups are given, but select={self.select!r} holds out clip by clip; use select='kfold', which keeps "
+                "groups together, or leave groups out"
+            )
         if not self._is_regressor:
             sample_weight = weigh_classes(y, self.class_weight, sample_weight)
         kept = sample_weight > 0
@@ -158,11 +176,9 @@ class Readout(BaseEstimator):
 
     def _candidates(self, validation):
         """Sizes and ridges, all parameters checked."""
-        ridges = tuple(np.atleast_1d(np.asarray(self.ridge, dtype=np.float64)).tolist())
-        if not ridges or not all(0 <= ridge < np.inf for ridge in ridges):
-            raise ValueError(f"ridge={self.ridge!r} must be finite and at least 0")
+        ridges = self._ridges()
         sizes = self._sizes()
-        if not all(isinstance(size, Integral) and size >= 1 for size in sizes):
+        if not sizes or not all(_is_whole(size) and size >= 1 for size in sizes):
             raise ValueError(f"hidden_units={self.hidden_units!r} must be whole numbers of at least 1")
         if list(sizes) != sorted(set(sizes)):
             raise ValueError(f"hidden_units={self.hidden_units!r} must rise; each size is the first units of the next")
@@ -189,13 +205,28 @@ class Readout(BaseEstimator):
             )
         if self.criterion not in CRITERIA:
             raise ValueError(f"criterion={self.criterion!r} is unknown; there are {', '.join(CRITERIA)}")
-        if isinstance(self.folds, Integral) and self.folds < 2:
-            raise ValueError(f"folds={self.folds!r} must be at least 2")
+        if self.criterion == "accuracy" and (self._is_regressor or self.select == "gcv"):
+            who = "a regression" if self._is_regressor else "select='gcv'"
+            raise ValueError(f"criterion='accuracy': {who} goes by the squared error; give 'squared_error' or 'auto'")
+        if not ((_is_whole(self.folds) and self.folds >= 2) or hasattr(type(self.folds), "get_n_splits")):
+            raise ValueError(f"folds={self.folds!r} must be a whole number of at least 2, or a scikit-learn splitter")
         if not (isinstance(self.digits, Real) and 0 <= self.digits <= 16):
             raise ValueError(f"digits={self.digits!r} must lie from 0 to 16")
+        seeds = self.random_state if isinstance(self.random_state, tuple | list) else (self.random_state,)
+        if any(isinstance(seed, str | float) or (isinstance(seed, Integral) and seed < 0) for seed in seeds):
+            raise ValueError(f"random_state={self.random_state!r} must be whole, at least 0 (or None)")
         if not self._is_regressor and self.calibration not in CALIBRATIONS:
             raise ValueError(f"calibration={self.calibration!r} is unknown; there are {CALIBRATIONS}")
         return sizes, ridges
+
+    def _ridges(self):
+        try:
+            ridges = tuple(np.atleast_1d(self.ridge).tolist())
+        except ValueError:  # lists of several lengths
+            ridges = ()
+        if not ridges or not all(isinstance(ridge, Real) and 0 <= ridge < np.inf for ridge in ridges):
+            raise ValueError(f"ridge={self.ridge!r} must be one number or a sequence of them, finite and at least 0")
+        return tuple(map(float, ridges))
 
     def _checked(self, X, y):
         """Features f64[M, D] and y."""
@@ -216,11 +247,18 @@ class Readout(BaseEstimator):
             raise ValueError(
                 "validation must be a pair (X, y) of clips that are not among the training clips"
             ) from error
-        x = self._checked_rows(X)
-        targets = encoding.encode(y)
+        try:
+            x, targets = self._checked_rows(X), encoding.encode(y)
+        except ValueError as error:
+            raise ValueError(f"validation: {error}") from error
         if len(x) != len(targets):
-            raise ValueError(f"validation has {len(x)} rows in X and {len(targets)} in y")
-        return x, targets
+            raise ValueError(f"validation has {len(x)} rows in X and {len(targets)} in y; give one label a row")
+        weights = np.ones(len(x))
+        if not self._is_regressor:
+            weights = weigh_classes(y, self.class_weight, weights)
+        if not weights.any():
+            raise ValueError("validation has only clips of classes whose class_weight is 0; give some of the others")
+        return x, targets, weights
 
     def _solve(self, table, size):
         """Set the output weights for the chosen size and ridge."""
@@ -254,9 +292,9 @@ class Readout(BaseEstimator):
             self.selection_scores_ = -np.asarray(path.generalised_cross_validation())
             return _first_best(self.selection_scores_), None
         if self.select == "validation":
-            x, targets = validation
+            x, targets, weights = validation
             path = self._path(table.hidden, table.targets, sizes, ridges, table.sample_weight)
-            outputs, weights = path.predict(self._hidden(x)), np.ones(len(x))
+            outputs = path.predict(self._hidden(x))
         else:
             outputs = self._held_out(table, sizes, ridges, alone=self.select == "loo")
             targets, weights = table.targets, table.sample_weight
@@ -270,39 +308,57 @@ class Readout(BaseEstimator):
         if alone:
             path = self._path(table.hidden, table.targets, sizes, ridges, table.sample_weight)
             return path.leave_one_out()
-        folds = self._folds(table)
-        if not self._layer_is_learnt and 0 not in ridges:
-            path = self._path(table.hidden, table.targets, sizes, ridges, table.sample_weight)
-            return path.leave_out(folds)
+        folds, ridges = self._folds(table), np.asarray(ridges)
+        # No closed form leaves rows out of a pseudo-inverse, or of what a layer learnt: these are fitted again.
+        again = np.flatnonzero(self._layer_is_learnt | (ridges == 0))
+        closed = np.setdiff1d(np.arange(len(ridges)), again)
         outputs = np.empty((len(sizes), len(ridges), *table.targets.shape))
-        for test in folds:
+        if len(closed):
+            path = self._path(table.hidden, table.targets, sizes, ridges[closed], table.sample_weight)
+            outputs[:, closed] = path.leave_out(folds)
+        for test in folds if len(again) else ():
             train = np.setdiff1d(np.arange(len(table.x)), test)
             other, w = clone(self), table.sample_weight[train]
             other.n_features_in_ = self.n_features_in_
             other._draw(table.x[train], w)
-            path = other._path(other._hidden(table.x[train]), table.targets[train], sizes, ridges, w)
-            outputs[:, :, test] = path.predict(other._hidden(table.x[test]))
+            path = other._path(other._hidden(table.x[train]), table.targets[train], sizes, ridges[again], w)
+            outputs[:, again[:, None], test[None, :]] = path.predict(other._hidden(table.x[test]))
         return outputs
+
+    def _fold_seed(self):
+        """`random_state` as scikit-learn's splitters take it: None or a number below 2³²."""
+        seed = self.random_state
+        if seed is None or (_is_whole(seed) and seed < 2**32):
+            return seed
+        sequence = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
+        return int(sequence.generate_state(1)[0])
 
     def _folds(self, table):
         """Test rows of every fold."""
         n, codes = len(table.x), None
         if self._encoding.kind == "classes":
             codes = np.searchsorted(self._encoding.classes, self._encoding.decode(table.targets))
-        if not isinstance(self.folds, Integral):
-            splits = self.folds.split(table.x, codes if codes is not None else table.targets, table.groups)
+        if not _is_whole(self.folds):
+            splits = list(self.folds.split(table.x, codes if codes is not None else table.targets, table.groups))
+            times = np.bincount(np.concatenate([test for _, test in splits]), minlength=n)
+            if (times != 1).any() or any(len(train) + len(test) != n for train, test in splits):
+                raise ValueError(
+                    f"folds={self.folds!r} must hold out every row once and train on all others; row "
+                    f"{(times != 1).argmax()} is held out {times[(times != 1).argmax()]} times"
+                )
         elif table.groups is not None:
             count = min(self.folds, len(np.unique(table.groups)))
             if count < 2:
                 raise ValueError("groups are all alike; rows of one group are held out together, so two are needed")
-            settings = {"n_splits": count, "shuffle": True, "random_state": self.random_state}
-            splitter = GroupKFold(**settings) if codes is None else StratifiedGroupKFold(**settings)
+            settings = {"n_splits": count, "shuffle": True, "random_state": self._fold_seed()}
+            stratify = codes is not None and np.bincount(codes).min() >= count
+            splitter = StratifiedGroupKFold(**settings) if stratify else GroupKFold(**settings)
             splits = splitter.split(table.x, codes, table.groups)
         else:
             count = min(self.folds, n)
             if count < 2:
                 raise ValueError(f"n_samples={n} leaves nothing to fit when it is held out; give two clips or more")
-            settings = {"shuffle": True, "random_state": self.random_state}
+            settings = {"shuffle": True, "random_state": self._fold_seed()}
             if codes is None or np.bincount(codes).min() < count:
                 splits = KFold(count, **settings).split(table.x)
             else:
@@ -311,18 +367,15 @@ class Readout(BaseEstimator):
 
     def _rate(self, outputs, targets, weights):
         """Share of weight labelled rightly (None if not the criterion), and mean squared error: [sizes, ridges]."""
-        shares = weights / weights.sum()
-        error = np.einsum("srmk,m->sr", (outputs - targets) ** 2, shares) / targets.shape[1]
+        error = np.einsum("srmk,m->sr", (outputs - targets) ** 2, weights) / (weights.sum() * targets.shape[1])
         kind = self._encoding.kind
         if self.criterion == "squared_error" or (self.criterion == "auto" and kind != "classes"):
             return None, error
-        if kind == "regression":
-            raise ValueError("criterion='accuracy' is for labels; a regression is rated by its squared error")
         if outputs.shape[-1] == 1 or kind == "multilabel":
             right = ((outputs > 0) == (targets > 0)).mean(axis=-1)
         else:
             right = outputs.argmax(axis=-1) == targets.argmax(axis=-1)
-        return right @ shares, error
+        return right @ weights / weights.sum(), error
 
     def _calibrate(self, table, size, held_out):
         """Probabilities from scores of clips held out."""
@@ -447,6 +500,10 @@ class _Table:
         self.sample_weight, self.groups = sample_weight, groups
 
 
+def _is_whole(value):
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def _checked_groups(groups, num_rows):
     if groups is None:
         return None
@@ -458,7 +515,7 @@ def _checked_groups(groups, num_rows):
 
 def _first_best(scores, ties=None):
     """Indices (size, ridge) of the largest score; among equals the largest of `ties`, then the first."""
-    best = scores >= scores.max()
-    rank = scores if ties is None else ties
-    flat = np.where(best, rank, -np.inf).argmax()
+    if ties is not None:  # shares of equal weight may be added up in different orders
+        scores = np.where(scores >= scores.max() - 1e-12, ties, -np.inf)
+    flat = scores.argmax()
     return tuple(int(i) for i in np.unravel_index(flat, scores.shape))

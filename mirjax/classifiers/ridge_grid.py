@@ -30,13 +30,31 @@ Names
 
 import numpy as np
 
-from mirjax.classifiers import elm, kernel, knn, probes
-from mirjax.classifiers.closed_form import KernelPath, RidgePath
+from mirjax.classifiers import elm, kernel, knn, mixture, probes
+from mirjax.classifiers.closed_form import RidgePath
 from mirjax.classifiers.grid import ELM_HIDDEN_UNITS, KNN_NEIGHBOURS, Grid
 from mirjax.classifiers.hidden import draw_layer
+from mirjax.classifiers.kernel_path import KernelPath
+from mirjax.classifiers.scaling import Scaled
 
 
-class _PathGrid(Grid):
+class _AdaptedGrid(Grid):
+    """Settings that a training set may change: in `fit` as in `predict` and `scores`."""
+
+    def fit(self, setting, train):
+        """As `Grid.fit`."""
+        train, _ = self._checked(train, train)
+        classifier = self._classifier(self._adapted(self.settings[setting], train), len(train))
+        if self.scaling == "standard":
+            classifier = Scaled(classifier)
+        return classifier.fit(self.x[train], self.y[train])
+
+    def _adapted(self, setting, train):
+        """The setting's parameters for a training set."""
+        return setting
+
+
+class _PathGrid(_AdaptedGrid):
     """Settings that share one path (`closed_form`) a training set."""
 
     def _path(self, x, train, targets):
@@ -61,7 +79,11 @@ class _PathGrid(Grid):
 
 
 class RidgeGrid(_PathGrid):
-    """Nested sizes × ridges of an extreme learning machine."""
+    """Nested sizes × ridges of an extreme learning machine.
+
+    λ is a ridge times the mean diagonal of HᵀH of the widest layer, for every size. The machine that `fit` gives has
+    few units and not the others: its `ridge` is the same λ in units of its own mean diagonal.
+    """
 
     weights = "normal"
     settings = tuple({"hidden_units": units, "ridge": ridge} for units in ELM_HIDDEN_UNITS for ridge in elm.RIDGES)
@@ -77,6 +99,12 @@ class RidgeGrid(_PathGrid):
     def _path(self, x, train, targets):
         hidden = self._layer(x) if self._hidden is None else self._hidden
         return RidgePath(hidden[train], targets, sizes=ELM_HIDDEN_UNITS, ridges=elm.RIDGES), hidden
+
+    def _adapted(self, setting, train):
+        rows = self._scaled(train)[train]
+        squares = (self._drawn(rows)(rows) ** 2).mean(axis=0)
+        own = squares[: setting["hidden_units"]].mean()
+        return setting | {"ridge": setting["ridge"] * float(squares.mean() / own if own > 0 else 1)}
 
     def _classifier(self, setting, num_train):
         return elm.ELMClassifier(**setting, weights=self.weights, random_state=self.seed)
@@ -125,7 +153,7 @@ class KernelGrid(_PathGrid):
         return kernel.ArcCosineClassifier(**setting, fit_intercept=False)
 
 
-class _EstimatorGrid(Grid):
+class _EstimatorGrid(_AdaptedGrid):
     """Settings that share nothing: one estimator each."""
 
     def _predict(self, train, test):
@@ -133,7 +161,8 @@ class _EstimatorGrid(Grid):
 
     def _scores(self, setting, train, test):
         x, present = self._scaled(train), np.unique(self.codes[train])
-        fitted = self._classifier(self.settings[setting], len(train)).fit(x[train], self.codes[train])
+        parameters = self._adapted(self.settings[setting], train)
+        fitted = self._classifier(parameters, len(train)).fit(x[train], self.codes[train])
         decide = getattr(fitted, "decision_function", None) or fitted.predict_proba
         scores = decide(x[test])
         scores = scores if scores.ndim == 2 else np.stack([-scores, scores], axis=1)
@@ -208,14 +237,10 @@ class MixtureGrid(_EstimatorGrid):
         most = max(1, np.bincount(self.codes).min() // 2)
         self.settings = tuple({"components": number} for number in (1, 2, 4, 8) if number <= most)
 
-    def _scores(self, setting, train, test):
+    def _adapted(self, setting, train):
         # A training set may have fewer clips of a class than the table promised.
         smallest = np.unique(self.codes[train], return_counts=True)[1].min()
-        components = min(self.settings[setting]["components"], int(smallest))
-        x = self._scaled(train)
-        fitted = probes.GMMClassifier(components=components, random_state=self.seed).fit(x[train], self.codes[train])
-        scores = fitted.predict_proba(x[test])
-        return fitted.predict(x[test]), self._complete(scores, fitted.classes_)
+        return {"components": min(setting["components"], int(smallest))}
 
     def _classifier(self, setting, num_train):
-        return probes.GMMClassifier(**setting, random_state=self.seed)
+        return mixture.GMMClassifier(**setting, random_state=self.seed)

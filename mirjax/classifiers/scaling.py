@@ -6,8 +6,10 @@ Names
 * `Scaled`: a classifier behind the standardisation of its training rows
 """
 
+import copy
+
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_classifier
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -15,7 +17,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 def standardisation(x, sample_weight=None):
     """Mean and population standard deviation f64[D] of the columns of x [M, D]; a deviation of 0 becomes 1.
 
-    A column of one value has exactly that mean and deviation 0, whatever rounding says.
+    A column of one value has exactly that mean and deviation 0, whatever rounding says. A deviation in the last digits
+    of the largest value is rounding too, and counts as 0.
 
     Args:
         x: rows [M, D].
@@ -27,7 +30,8 @@ def standardisation(x, sample_weight=None):
         mean = np.average(x, axis=0, weights=sample_weight)
         deviation = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=sample_weight))
     constant = x.max(axis=0) == x.min(axis=0)
-    return np.where(constant, x[0], mean), np.where(constant | (deviation == 0), 1.0, deviation)
+    varies = ~constant & (deviation > 1e-12 * np.abs(x).max(axis=0))
+    return np.where(constant, x[0], mean), np.where(varies, deviation, 1.0)
 
 
 def _has(method):
@@ -60,11 +64,25 @@ class Scaled(ClassifierMixin, BaseEstimator):
         return scaled
 
     def fit(self, X, y):
-        """Learn the standardisation of X [M, D], then fit to scaled rows and labels y [M]; returns self."""
-        X, y = validate_data(self, X, y, dtype=np.float64)
-        self.mean_, self.deviation_ = standardisation(X)
-        self.estimator_ = clone(self.estimator).fit(self._scale(X), y)
-        self.classes_ = self.estimator_.classes_
+        """Learn the standardisation of X [M, D], then fit to scaled rows and labels y [M].
+
+        Returns:
+            self; as it was if an error is raised.
+
+        Raises:
+            ValueError: the estimator gives values and not labels, or what its own `fit` raises.
+        """
+        if not is_classifier(self.estimator):
+            raise ValueError(
+                f"estimator is a {type(self.estimator).__name__}, which gives no labels; scale in front of it by its "
+                "own scaling='standard', or by a Pipeline with StandardScaler"
+            )
+        fitted = copy.copy(self)
+        X, y = validate_data(fitted, X, y, dtype=np.float64)
+        fitted.mean_, fitted.deviation_ = standardisation(X)
+        fitted.estimator_ = clone(self.estimator).fit(fitted._scale(X), y)
+        fitted.classes_ = fitted.estimator_.classes_
+        self.__dict__ = vars(fitted)
         return self
 
     def predict(self, X):

@@ -34,6 +34,8 @@ Names
 * `fit_seeds`, `predict_seeds`: output weights of many seeds, and their scores of other clips
 * `FittedSeeds`: what `fit_seeds` returns
 * `chunk_bytes`: the memory model
+
+`seed_programs` has the compiled programs.
 """
 
 import dataclasses
@@ -42,13 +44,10 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jax.scipy.linalg import solve_triangular
 
 from mirjax.classifiers.arithmetic import double_precision, one_blas_thread
-from mirjax.classifiers.hidden import ACTIVATIONS, draw_layer
-
-_dot = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+from mirjax.classifiers.hidden import draw_layer
+from mirjax.classifiers.seed_programs import held_out, predicted, solved
 
 
 def held_out_scores(
@@ -102,7 +101,7 @@ def held_out_scores(
         shared = [jnp.asarray(value, dtype) for value in (targets, ridges)]
         shared += [jnp.asarray(rows), jnp.asarray(mask, dtype), jnp.asarray(position)]
         for sets, some, drawn in _chunks(x, widths, seeds, chunk, sizes[-1], weights, activation, dtype):
-            found = np.asarray(_held_out(*drawn, *shared, **settings))
+            found = np.asarray(held_out(*drawn, *shared, **settings))
             del drawn  # before the next layers are drawn
             scores[sets, some] = found[: sets.stop - sets.start, : some.stop - some.start]
     _check_finite(scores.transpose(3, 0, 1, 2, 4, 5), ridges, dtype)
@@ -170,7 +169,7 @@ def fit_seeds(
     with one_blas_thread(), double_precision():
         shared = jnp.asarray(targets, dtype), jnp.asarray(ridges[0], dtype)
         for sets, some, drawn in _chunks(x, widths, seeds, chunk, sizes[0], weights, activation, dtype, layers):
-            found = _solved(*drawn, *shared, **settings)
+            found = solved(*drawn, *shared, **settings)
             del drawn  # before the next layers are drawn
             for value, part in zip((beta, intercepts), found, strict=True):
                 value[sets, some] = np.asarray(part)[: sets.stop - sets.start, : some.stop - some.start]
@@ -206,7 +205,7 @@ def predict_seeds(fitted, x, *, memory=2**30, dtype=np.float64):
         for a, s in _blocks(len(x), num_seeds, (sets, some)):
             drawn = _stacked(x[a], fitted.layers[a], s, dtype)
             learnt = (jnp.asarray(value[a, s], dtype) for value in (fitted.output_weights, fitted.intercepts))
-            scores[a, s] = np.asarray(_predicted(*drawn, *learnt, activation=fitted.activation, vmapped=_vmapped()))
+            scores[a, s] = np.asarray(predicted(*drawn, *learnt, activation=fitted.activation, vmapped=_vmapped()))
     return scores
 
 
@@ -238,145 +237,10 @@ def chunk_bytes(pairs, *, rows, features, sizes, outputs, ridges, fold, dtype):
     return int(np.dtype(dtype).itemsize * (pairs * carried + (pairs if _vmapped() else 1) * working))
 
 
-# Programs, for one feature set and seed; then for all of a chunk.
-
-
 def _vmapped():
     """Whether pairs are vmapped: on accelerators, see the head of this module."""
     device = jax.config.jax_default_device
     return getattr(device, "platform", device or jax.default_backend()) != "cpu"
-
-
-def _each(function, values, vmapped):
-    """The function of each item: vmapped, or one after the other."""
-    return jax.vmap(function)(values) if vmapped else lax.map(function, values)
-
-
-def _over_pairs(function, x, per_pair, vmapped):
-    """The function of (x, layer, ...) for feature sets [a, ...] and for values [a, s, ...] of pairs."""
-
-    def over_seeds(one):
-        x, values = one
-        return _each(lambda value: function(x, *value), values, vmapped)
-
-    return _each(over_seeds, (x, per_pair), vmapped)
-
-
-def _activations(x, weights, bias, activation):
-    return ACTIVATIONS[activation](_dot(x, weights) + bias[None, :])
-
-
-def _centred(values, fit_intercept):
-    mean = jnp.mean(values, axis=0) if fit_intercept else jnp.zeros(values.shape[1], values.dtype)
-    return values - mean[None, :], mean
-
-
-@functools.partial(jax.jit, static_argnames=("sizes", "activation", "fit_intercept", "vmapped"))
-def _held_out(x, weights, bias, targets, ridges, rows, mask, position, *, sizes, activation, fit_intercept, vmapped):
-    """Chunk [a, M, D], [a, s, D, H], [a, s, H] → scores [a, s, Z, R, M, K]."""
-
-    def one(x, weights, bias):
-        hidden, _ = _centred(_activations(x, weights, bias, activation), fit_intercept)
-        centred, _ = _centred(targets, fit_intercept)
-        penalties = ridges * (jnp.sum(hidden**2) / hidden.shape[1])
-        parts = hidden, centred, penalties, rows, mask
-        common = {"fit_intercept": fit_intercept, "vmapped": vmapped}
-        primal = tuple(size for size in sizes if size <= len(hidden))
-        dual = sizes[len(primal) :]
-        residuals = _primal_residuals(*parts, sizes=primal, **common) if primal else []
-        residuals += _dual_residuals(*parts, sizes=dual, **common) if dual else []
-        flat = jnp.stack(residuals).reshape(len(sizes), len(ridges), rows.size, targets.shape[1])
-        return targets[None, None] - flat[:, :, position]
-
-    return _over_pairs(one, x, (weights, bias), vmapped)
-
-
-def _primal_residuals(hidden, targets, penalties, rows, mask, *, sizes, fit_intercept, vmapped):
-    """Z tables [R, F, m, K] of held-out residuals from one Cholesky factorisation for each ridge."""
-    hidden = hidden[:, : sizes[-1]]
-    gram = _dot(hidden.T, hidden)
-    pairs = mask[:, :, None] * mask[:, None, :]
-    eye = jnp.eye(rows.shape[1], dtype=hidden.dtype)[None]
-
-    def one_ridge(penalty):
-        factor = jnp.linalg.cholesky(gram + penalty * jnp.eye(len(gram), dtype=gram.dtype))
-        z = solve_triangular(factor, hidden.T, lower=True)
-        residuals, left, hat = [], targets, pairs * (float(fit_intercept) / len(hidden))
-        for start, stop in zip((0, *sizes[:-1]), sizes, strict=True):
-            block = z[start:stop]
-            left = left - _dot(block.T, _dot(block, targets))
-            held = block.T[rows] * mask[:, :, None]
-            hat = hat + _dot(held, held.transpose(0, 2, 1))
-            residuals.append(_solve_each(eye - hat, left[rows] * mask[:, :, None], vmapped))
-        return residuals
-
-    return lax.map(one_ridge, penalties)
-
-
-def _dual_residuals(hidden, targets, penalties, rows, mask, *, sizes, fit_intercept, vmapped):
-    """Z tables [R, F, m, K] of held-out residuals from one eigendecomposition for each size."""
-    n = len(hidden)
-    pairs = mask[:, :, None] * mask[:, None, :]
-    padding = (1 - mask)[:, :, None] * jnp.eye(rows.shape[1], dtype=hidden.dtype)[None]
-    kernel, residuals = jnp.zeros((n, n), hidden.dtype), []
-    for start, stop in zip((0, *sizes[:-1]), sizes, strict=True):
-        block = hidden[:, start:stop]
-        kernel = kernel + _dot(block, block.T)
-        # The ones' eigenvalue is moved from 0 to the mean one: its part of Q is then small, and known.
-        moved = jnp.trace(kernel) / n * float(fit_intercept)
-        values, vectors = jnp.linalg.eigh(kernel + moved / n)
-        values = jnp.maximum(values, 0)
-        projected = _dot(vectors.T, targets)
-        held = vectors[rows] * mask[:, :, None]
-
-        def one_ridge(penalty, values=values, held=held, projected=projected, moved=moved):
-            weighted = held / (values + penalty)[None, None, :]
-            q = _dot(weighted, held.transpose(0, 2, 1)) + padding
-            if fit_intercept:
-                q = q - pairs / (n * (moved + penalty))
-            return _solve_each(q, _dot(weighted, projected), vmapped)
-
-        residuals.append(lax.map(one_ridge, penalties))
-    return residuals
-
-
-def _solve_each(matrices, right, vmapped):
-    """The solutions of positive definite systems [F, m, m], [F, m, K]."""
-    if matrices.shape[-1] == 1:
-        return right / matrices
-    return _each(lambda system: _solve(*system), (matrices, right), vmapped)
-
-
-def _solve(matrix, right):
-    """The solution of a positive definite system [m, m], [m, K]."""
-    factor = jnp.linalg.cholesky(matrix)
-    return solve_triangular(factor, solve_triangular(factor, right, lower=True), lower=True, trans=1)
-
-
-@functools.partial(jax.jit, static_argnames=("activation", "fit_intercept", "vmapped"))
-def _solved(x, weights, bias, targets, ridge, *, activation, fit_intercept, vmapped):
-    """Chunk → output weights [a, s, H, K] and intercepts [a, s, K]."""
-
-    def one(x, weights, bias):
-        hidden, means = _centred(_activations(x, weights, bias, activation), fit_intercept)
-        centred, offset = _centred(targets, fit_intercept)
-        n, h = hidden.shape
-        penalty = ridge * (jnp.sum(hidden**2) / h)
-        small = _dot(hidden, hidden.T) if n < h else _dot(hidden.T, hidden)
-        right = centred if n < h else _dot(hidden.T, centred)
-        found = _solve(small + penalty * jnp.eye(len(small), dtype=small.dtype), right)
-        beta = _dot(hidden.T, found) if n < h else found
-        return beta, offset - _dot(means, beta)
-
-    return _over_pairs(one, x, (weights, bias), vmapped)
-
-
-@functools.partial(jax.jit, static_argnames=("activation", "vmapped"))
-def _predicted(x, weights, bias, beta, intercepts, *, activation, vmapped):
-    def one(x, weights, bias, beta, intercept):
-        return _dot(_activations(x, weights, bias, activation), beta) + intercept[None, :]
-
-    return _over_pairs(one, x, (weights, bias, beta, intercepts), vmapped)
 
 
 # Chunks.

@@ -17,50 +17,51 @@ A `Diagnosis` comes with every answer. Its digits are those of the predictions H
 backward stable steps they lose a factor that the condition number *of the factorised matrix* bounds. They hold for
 rows like those fitted; the weights themselves may have half as many. docs/conditioning.md has what was measured.
 
-Host arithmetic is LAPACK's, in float64 or float32. The functions ending in `_f32` are for devices that have no
-float64 and are JAX throughout.
+The arithmetic is LAPACK's, in float64 or float32. `solvers_f32` is for devices that have no float64.
 
 Source
 ------
 Björck (1996), Numerical methods for least squares problems, sections 2.4, 2.7 and 2.9; Demmel, Grigori, Hoemmen and
-Langou (2012), Communication-optimal parallel and sequential QR and LU factorizations, SIAM J. Sci. Comput. 34 (TSQR);
-Dekker (1971), A floating-point technique for extending the available precision, Numer. Math. 18 (double-float).
+Langou (2012), Communication-optimal parallel and sequential QR and LU factorizations, SIAM J. Sci. Comput. 34 (TSQR).
 
 Names
 -----
 * `solve_rows`: from H and Y; `solve_gram`: from HᵀH and HᵀY
 * `Diagnosis`: method, condition number, digits, rank; `PrecisionWarning`: what its `check` gives
-* `cholesky_f32`, `tsqr_f32`, `refined_f32`: on a device, in float32
 """
 
 import dataclasses
 import functools
-import os
 import warnings
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
-from jax import lax
 
-from mirjax.classifiers.arithmetic import one_blas_thread
+from mirjax.classifiers.arithmetic import check_bytes, one_blas_thread
+from mirjax.classifiers.pseudo_inverse import CUTOFF
+from mirjax.classifiers.triangles import (
+    add_penalty,
+    cholesky,
+    condition_of,
+    gram_of,
+    solve_normal,
+    solve_upper,
+    triangle_of,
+    tsqr,
+    with_penalty,
+)
 
 METHODS = ("auto", "cholesky", "dual", "qr", "tsqr", "svd", "refined")
-CUTOFF = {np.dtype(np.float64): 1e6 * np.finfo(np.float64).eps, np.dtype(np.float32): 1e3 * np.finfo(np.float32).eps}
+CUTOFFS = {np.dtype(np.float64): CUTOFF, np.dtype(np.float32): 1e3 * np.finfo(np.float32).eps}
 """Singular values at or below this share of the largest count as zero where there is no penalty."""
 DIGITS = {np.dtype(np.float64): 6.0, np.dtype(np.float32): 3.0}
 """What "auto" asks for where the caller does not say."""
 ROUNDS = 20
 """Corrections that "refined" tries at most."""
-VECTORS, STEPS = 4, 6
-"""Vectors and steps of the power method for condition numbers."""
 GROWTH = 10
 """Errors are taken for so many times eps times the condition number: rounding adds up over rows and units."""
 NOISE = 10
 """Singular values below this many eps of the largest are taken for rounding."""
-BLOCK = 2048
-"""Rows of a block in TSQR, at least; four times the columns where that is more."""
 
 
 class PrecisionWarning(UserWarning):
@@ -121,30 +122,17 @@ def _diagnose(method, condition, dtype, **more):
 # ── what is refused ──
 
 
-def physical_memory():
-    """Bytes of memory of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _refuse_memory(floats, dtype, what, remedy):
-    need = floats * np.dtype(dtype).itemsize
-    if need > physical_memory():
-        raise ValueError(
-            f"{what} needs {need / 2**30:.1f} GiB, this machine has {physical_memory() / 2**30:.1f} GiB; {remedy}"
-        )
-
-
 def _checked(penalty, dtype, **matrices):
     """The penalty as a float, the dtype, and the two matrices, whose leading axes agree, as finite arrays."""
     if not 0 <= penalty < np.inf:
         raise ValueError(f"penalty={penalty!r} must be finite and at least 0")
     dtype = np.dtype(dtype)
-    if dtype not in CUTOFF:
+    if dtype not in CUTOFFS:
         raise ValueError(f"dtype={dtype} must be float64 or float32")
     arrays = []
     for name, array in matrices.items():
         array = np.asarray(array)
-        if array.dtype not in CUTOFF:
+        if array.dtype not in CUTOFFS:
             array = array.astype(np.float64)
         if array.ndim != 2 or not array.size:
             raise ValueError(f"{name} has shape {array.shape}; it must have two axes, none of them empty")
@@ -158,95 +146,16 @@ def _checked(penalty, dtype, **matrices):
     return float(penalty), dtype, *arrays
 
 
-# ── triangles ──
-
-
-def _gram(matrix):
-    """Upper triangle of GᵀG, which costs half the product; zeros below."""
-    syrk = scipy.linalg.get_blas_funcs("syrk", (matrix,))
-    return syrk(1.0, matrix.T) if matrix.flags.c_contiguous else syrk(1.0, matrix, trans=1)
-
-
-def _add_penalty(gram, penalty):
-    gram[np.diag_indices_from(gram)] += gram.dtype.type(penalty)
-    return gram
-
-
-def _cholesky(gram, penalty):
-    """Cholesky factor R of a symmetric matrix given by its upper triangle and κ(RᵀR), or None where it is singular.
-
-    Without a penalty a matrix that is positive definite by the luck of rounding only is singular too.
-    """
-    (potrf,) = scipy.linalg.get_lapack_funcs(("potrf",), (gram,))
-    factor, failed = potrf(gram, lower=0, clean=1)
-    if failed or not np.isfinite(factor[-1, -1]):
-        return None
-    condition = _condition(factor) ** 2
-    lucky = np.finfo(gram.dtype).eps * condition >= 1
-    return None if lucky and penalty == 0 else (factor, condition)
-
-
-def _solve_upper(factor, right, *, transposed=False):
-    trtrs = scipy.linalg.get_lapack_funcs("trtrs", (factor,))
-    solution, _ = trtrs(factor, right, trans=int(transposed))
-    return solution
-
-
-def _solve_normal(factor, right):
-    """(RᵀR)⁻¹ B."""
-    return _solve_upper(factor, _solve_upper(factor, right, transposed=True))
-
-
-def _condition(factor):
-    """Condition number of a triangle R, inf where it is singular.
-
-    The largest eigenvalues of RᵀR and of its inverse by `STEPS` steps of the power method with a few vectors: at the
-    price of some triangular products within a factor of 2, where the 1-norm of LAPACK's trcon is up to h times too
-    large.
-    """
-    if not np.abs(factor.diagonal()).min() > 0:
-        return np.inf
-    start = np.random.default_rng(0).standard_normal((len(factor), min(VECTORS, len(factor)))).astype(factor.dtype)
-    (trmm,) = scipy.linalg.get_blas_funcs(("trmm",), (factor,))
-    gain = 1.0
-    for steps in (
-        (lambda v: trmm(1.0, factor, v), lambda v: trmm(1.0, factor, v, trans_a=1)),
-        (lambda v: _solve_upper(factor, v, transposed=True), lambda v: _solve_upper(factor, v)),
-    ):
-        vectors = start / np.linalg.norm(start, axis=0)
-        for _ in range(STEPS):
-            half = steps[0](vectors)
-            largest = np.linalg.norm(half, axis=0).max()
-            vectors = steps[1](half / largest)
-            lengths = np.linalg.norm(vectors, axis=0)
-            if not (np.isfinite(largest) and np.isfinite(lengths).all() and lengths.min() > 0):
-                return np.inf
-            vectors = vectors / lengths
-        gain *= float(largest)
-    return gain
+# ── from a triangle ──
 
 
 def _solve_triangle(factor, right, name, rows, *, transposed=False):
     """R⁻¹B or R⁻ᵀB and its diagnosis; by singular values with the cut-off where R is singular in its precision."""
-    condition = _condition(factor)
+    condition = condition_of(factor)
     if np.finfo(factor.dtype).eps * condition < 1:
-        return _solve_upper(factor, right, transposed=transposed), _diagnose(name, condition, factor.dtype)
+        return solve_upper(factor, right, transposed=transposed), _diagnose(name, condition, factor.dtype)
     solution, diagnosis = _by_svd(factor.T if transposed else factor, right, 0.0, rows)
     return solution, dataclasses.replace(diagnosis, method=f"{name}, svd")
-
-
-def _triangle(matrix):
-    """R of a QR factorisation, with as many rows as the smaller side; the matrix is overwritten."""
-    return scipy.linalg.qr(matrix, mode="r", overwrite_a=True, check_finite=False)[0][: min(matrix.shape)]
-
-
-def _square(rows, penalty):
-    """[G; √λ I] of G [m, p], in the order LAPACK wants."""
-    m, p = rows.shape
-    augmented = np.zeros((m + p, p), rows.dtype, order="F")
-    augmented[:m] = rows
-    augmented[m + np.arange(p), np.arange(p)] = np.sqrt(penalty)
-    return augmented
 
 
 # ── from Gram matrices ──
@@ -271,7 +180,7 @@ def _solve_cut_off(gram, right, method_of_rows, dtype):
     error = noise / smallest
     if rank < len(values):
         lost = np.linalg.norm(vectors[:, ~kept].T @ right) / max(np.linalg.norm(right), np.finfo(dtype).tiny)
-        unseen = np.sqrt(len(right)) if method_of_rows == "dual" else 1 / CUTOFF[np.dtype(np.float64)]
+        unseen = np.sqrt(len(right)) if method_of_rows == "dual" else 1 / CUTOFF
         error = max(error, lost * unseen)
     return solution, Diagnosis("eigh", float(1 / smallest), _digits(error), rank)
 
@@ -294,12 +203,12 @@ def _refine(residual, factor, solution, rounds, *, floor, measure=None):
     before = 1.0
     for _ in range(rounds):
         left = residual(solution)
-        half = _solve_upper(factor, left, transposed=True)  # R⁻ᵀr = Rδ
+        half = solve_upper(factor, left, transposed=True)  # R⁻ᵀr = Rδ
         total = np.linalg.norm(factor @ solution)
         size = measure(left) if measure else np.linalg.norm(half) / total if total > 0 else 0.0
         if not size <= before / 2:
             return solution, size, bool(size <= floor(solution))
-        solution = solution + _solve_upper(factor, half)
+        solution = solution + solve_upper(factor, half)
         if size <= floor(solution):
             return solution, size, True
         before = size
@@ -344,16 +253,16 @@ def solve_gram(products, cross, penalty, *, dtype=np.float64, refine=0):
     with one_blas_thread():
         # A power of two, so that float32 neither over- nor underflows and nothing is rounded.
         scale = 2.0 ** -np.round(np.log2(diagonal.max()))
-        gram = _add_penalty(np.asfortranarray(np.triu(wide) * scale), penalty * scale)
+        gram = add_penalty(np.asfortranarray(np.triu(wide) * scale), penalty * scale)
         size = np.abs(right).max() or 1.0
         narrow = (right / size).astype(dtype)
-        found = _cholesky(gram.astype(dtype, order="F"), penalty)
+        found = cholesky(gram.astype(dtype, order="F"), penalty)
         if found is None:
             solution, diagnosis = _solve_cut_off(gram.astype(dtype), narrow, "primal", dtype)
             weights[alive] = solution.astype(np.float64) * (scale * size)
             return weights, diagnosis
         factor, condition = found
-        solution = _solve_normal(factor, narrow).astype(np.float64)
+        solution = solve_normal(factor, narrow).astype(np.float64)
         diagnosis = _diagnose("cholesky", condition, dtype)
         if refine:
             whole = gram + np.triu(gram, 1).T
@@ -378,8 +287,8 @@ def _by_cholesky(hidden, targets, penalty, dual, *, cut_off=True):
     dtype = hidden.dtype
     side = hidden.T if dual else hidden
     right = targets if dual else hidden.T @ targets
-    gram = _add_penalty(_gram(side), penalty)
-    found = _cholesky(gram, penalty)
+    gram = add_penalty(gram_of(side), penalty)
+    found = cholesky(gram, penalty)
     method = "dual" if dual else "cholesky"
     if found is None and not cut_off:
         return None
@@ -387,51 +296,22 @@ def _by_cholesky(hidden, targets, penalty, dual, *, cut_off=True):
         solution, diagnosis = _solve_cut_off(gram, right, method, dtype)
     else:
         factor, condition = found
-        solution, diagnosis = _solve_normal(factor, right), _diagnose(method, condition, dtype)
+        solution, diagnosis = solve_normal(factor, right), _diagnose(method, condition, dtype)
     return side @ solution if dual else solution, diagnosis
 
 
 def _by_qr(hidden, targets, penalty):
     n, h = hidden.shape
     if n >= h:
-        augmented = _square(hidden, penalty)
+        augmented = with_penalty(hidden, penalty)
         right = np.zeros((n + h, targets.shape[1]), hidden.dtype, order="F")
         right[:n] = targets
         product, factor = scipy.linalg.qr_multiply(augmented, right.T, mode="right", overwrite_a=True)
         return _solve_triangle(np.asfortranarray(factor), product.T, "qr", n)
     # [Hᵀ; √λ I] = QR and RᵀR = HHᵀ + λI: β = Hᵀ(RᵀR)⁻¹Y = Q₁R⁻ᵀY.
-    q, factor = scipy.linalg.qr(_square(hidden.T, penalty), mode="economic", overwrite_a=True, check_finite=False)
+    q, factor = scipy.linalg.qr(with_penalty(hidden.T, penalty), mode="economic", overwrite_a=True, check_finite=False)
     solution, diagnosis = _solve_triangle(np.asfortranarray(factor), targets, "qr", n, transposed=True)
     return q[:h] @ solution, diagnosis
-
-
-def tsqr(hidden, targets, penalty, *, block=None):
-    """R of [H Y; √λ I 0] by a tree: one QR a block of rows, then of two triangles of equal age at a time.
-
-    At any time there are at most log₂(blocks) + 1 triangles and one block.
-
-    Args:
-        hidden: H f[n, h].
-        targets: Y f[n, K].
-        penalty: λ.
-        block: rows of a block.
-
-    Returns:
-        R f[h, h] and QᵀY f[h, K].
-    """
-    h, width = hidden.shape[1], hidden.shape[1] + targets.shape[1]
-    block = block or max(BLOCK, 4 * width)
-    triangles = []  # of (age, R)
-    for start in range(0, len(hidden), block):
-        rows = np.concatenate([hidden[start : start + block], targets[start : start + block]], axis=1)
-        triangles.append((0, _triangle(np.asfortranarray(rows))))
-        while len(triangles) > 1 and triangles[-1][0] == triangles[-2][0]:
-            (age, newer), (_, older) = triangles.pop(), triangles.pop()
-            triangles.append((age + 1, _triangle(np.concatenate([older, newer]))))
-    end = np.zeros((h, width), hidden.dtype)
-    end[np.arange(h), np.arange(h)] = np.sqrt(penalty)
-    whole = _triangle(np.concatenate([triangle for _, triangle in triangles] + [end]))[:h]
-    return np.asfortranarray(whole[:, :h]), whole[:, h:]
 
 
 def _by_tsqr(hidden, targets, penalty):
@@ -448,7 +328,7 @@ def _by_svd(hidden, targets, penalty, rows=None):
     u, s, vt = scipy.linalg.svd(hidden, full_matrices=False, check_finite=False)
     if s[0] == 0:
         return np.zeros((hidden.shape[1], targets.shape[1]), dtype), Diagnosis("svd", 1.0, 16.0, 0)
-    kept = s > (0 if penalty > 0 else CUTOFF[dtype] * s[0])
+    kept = s > (0 if penalty > 0 else CUTOFFS[dtype] * s[0])
     rank = int(kept.sum())
     left, u, vt, used = u, u[:, :rank], vt[:rank], s[:rank].astype(np.float64)
     shrunk = (used / (used**2 + penalty)).astype(dtype)
@@ -460,7 +340,7 @@ def _by_svd(hidden, targets, penalty, rows=None):
     gap = used[-1] - (float(s[rank]) if rank < len(s) else 0.0)
     error = GROWTH * np.finfo(dtype).eps * used[0] / gap
     if dtype == np.float32:  # what float64 would keep and float32 cannot tell from nothing
-        lost = (s <= CUTOFF[dtype] * s[0]) & (s > NOISE * np.finfo(dtype).eps * s[0])
+        lost = (s <= CUTOFFS[dtype] * s[0]) & (s > NOISE * np.finfo(dtype).eps * s[0])
         share = np.linalg.norm(left[:, lost].T @ targets) / max(np.linalg.norm(targets), 1e-30)
         error = max(error, float(share * np.sqrt(rows or len(hidden))))
     return weights, Diagnosis("svd", float(used[0] / used[-1]), _digits(error), rank)
@@ -488,16 +368,16 @@ def _by_refinement(hidden, targets, penalty):
     outcome = None
     for attempt in ("cholesky", "qr"):
         if attempt == "cholesky":
-            found = _cholesky(_add_penalty(_gram(side), penalty), penalty)
+            found = cholesky(add_penalty(gram_of(side), penalty), penalty)
             if found is None:
                 continue
             factor, condition = found[0], np.sqrt(found[1])
         else:
-            factor = np.asfortranarray(_triangle(_square(side, penalty)))
-            condition = _condition(factor)
+            factor = np.asfortranarray(triangle_of(with_penalty(side, penalty)))
+            condition = condition_of(factor)
         if not np.isfinite(condition):
             continue
-        first = _solve_normal(factor, narrow_right).astype(np.float64)
+        first = solve_normal(factor, narrow_right).astype(np.float64)
         if dual:  # the residual is what the predictions HHᵀα lack; it is rounded as the terms of its sums are
             sizes = {"floor": lambda x: eps * largest * np.linalg.norm(x) / total, "measure": measure}
         else:
@@ -547,7 +427,8 @@ def solve_rows(hidden, targets, penalty, *, method="auto", dtype=np.float64, dig
     side = {"cholesky": h, "dual": n, "tsqr": h}.get(method, min(n, h))
     rows = 0 if method in ("cholesky", "dual", "tsqr", "auto") else n * h
     what = f"method={method!r} on {n} rows of h={h} units"
-    _refuse_memory(2 * side**2 + rows, dtype, what, "lower h, or use fewer rows than units and method='dual'")
+    remedy = "lower h, or use fewer rows than units and method='dual'"
+    check_bytes(what, (2 * side**2 + rows) * dtype.itemsize, remedy)
     asked = DIGITS[dtype] if digits is None else digits
     with one_blas_thread():
         # Powers of two: exact, and no square leaves the range of float32.
@@ -579,176 +460,3 @@ def _solve_scaled(hidden, targets, penalty, method, asked):
         return solvers["svd"]()
     found = _by_cholesky(hidden, targets, penalty, dual, cut_off=False)
     return found if found is not None and found[1].digits >= asked else solvers["qr"]()
-
-
-# ── on a device without float64 ──
-
-
-def _times(a, b):
-    return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
-
-
-def _normal_f32(factor, right):
-    """(RᵀR)⁻¹ B."""
-    return lax.linalg.triangular_solve(
-        factor, lax.linalg.triangular_solve(factor, right, left_side=True, transpose_a=True), left_side=True
-    )
-
-
-def _condition_f32(factor):
-    """Condition number of R as `_condition` has it; inf where the factor is not finite."""
-    start = jax.random.normal(jax.random.key(0), (len(factor), min(VECTORS, len(factor))), factor.dtype)
-
-    def largest(apply):
-        def step(vectors, _):
-            vectors = apply(vectors / jnp.linalg.norm(vectors, axis=0, keepdims=True))
-            return vectors, jnp.linalg.norm(vectors, axis=0).max()
-
-        return jnp.sqrt(lax.scan(step, start, None, length=STEPS)[1][-1])
-
-    condition = largest(lambda v: _times(factor.T, _times(factor, v))) * largest(lambda v: _normal_f32(factor, v))
-    return jnp.where(jnp.isfinite(condition), condition, jnp.inf)
-
-
-@jax.jit
-def cholesky_f32(hidden, targets, penalty):
-    """The normal equations of the smaller side in float32.
-
-    Args:
-        hidden: H f32[n, h].
-        targets: Y f32[n, K].
-        penalty: λ > 0.
-
-    Returns:
-        β f32[h, K], NaN where HᵀH + λI is singular in float32, and the condition number of that matrix.
-    """
-    dual = len(hidden) < hidden.shape[1]
-    side = hidden.T if dual else hidden
-    gram = _times(side.T, side)
-    factor = jnp.linalg.cholesky(gram + penalty * jnp.eye(len(gram), dtype=gram.dtype)).T
-    solution = _normal_f32(factor, targets if dual else _times(hidden.T, targets))
-    return _times(side, solution) if dual else solution, _condition_f32(factor) ** 2
-
-
-def _tree_f32(hidden, targets, penalty, block):
-    """R [h, h] and QᵀY [h, K]: all blocks at once, then neighbours two at a time."""
-    n, h = hidden.shape
-    width = h + targets.shape[1]
-    block = max(block, width)
-    rows = jnp.pad(jnp.concatenate([hidden, targets], axis=1), ((0, -n % block), (0, 0)))
-    triangles = jnp.linalg.qr(rows.reshape(-1, block, width), mode="r")
-    while len(triangles) > 1:
-        triangles = jnp.pad(triangles, ((0, len(triangles) % 2), (0, 0), (0, 0)))
-        triangles = jnp.linalg.qr(triangles.reshape(-1, 2 * triangles.shape[1], width), mode="r")
-    end = jnp.pad(jnp.sqrt(penalty) * jnp.eye(h, dtype=hidden.dtype), ((0, 0), (0, targets.shape[1])))
-    whole = jnp.linalg.qr(jnp.concatenate([triangles[0], end]), mode="r")[:h]
-    return whole[:, :h], whole[:, h:]
-
-
-@functools.partial(jax.jit, static_argnames="block")
-def tsqr_f32(hidden, targets, penalty, *, block=BLOCK):
-    """QR of [H; √λ I] in float32 by a tree over blocks of rows.
-
-    Args:
-        hidden: H f32[n, h].
-        targets: Y f32[n, K], n ≥ h: the tree is over the rows.
-        penalty: λ > 0.
-        block: rows of a block, at least h + K.
-
-    Returns:
-        β f32[h, K] and the condition number of R.
-    """
-    factor, product = _tree_f32(hidden, targets, jnp.asarray(penalty, hidden.dtype), block)
-    return lax.linalg.triangular_solve(factor, product, left_side=True), _condition_f32(factor)
-
-
-def _two_sum(a, b):
-    """a + b as rounded and the rounding error (Knuth)."""
-    total = a + b
-    part = total - a
-    return total, (a - (total - part)) + (b - part)
-
-
-def _two_product(a, b):
-    """a · b as two addends, the first of which is exact: the product of the first 12 bits of each (Dekker's split).
-
-    Being exact, it is the same whether or not a compiler fuses the product with the sum that follows.
-    """
-
-    def split(x):
-        high = lax.bitcast_convert_type(lax.bitcast_convert_type(x, jnp.uint32) & jnp.uint32(0xFFFFF000), jnp.float32)
-        return high, x - high
-
-    (a1, a2), (b1, b2) = split(a), split(b)
-    return a1 * b1, (a1 * b2 + a2 * b1) + a2 * b2
-
-
-def _accumulate(columns, high, low):
-    """Σ_j columns[j] ⊗ (high + low)[j] as a sum of two floats: `[J, p], [J, K] → [p, K]` twice."""
-
-    def add(total, row):
-        column, upper, lower = row
-        product, error = _two_product(column[:, None], upper[None, :])
-        whole, lost = _two_sum(total[0], product)
-        return (whole, total[1] + (lost + error + column[:, None] * lower[None, :])), None
-
-    zero = jnp.zeros((columns.shape[1], high.shape[1]), high.dtype)
-    return _two_sum(*lax.scan(add, (zero, zero), (columns, high, low))[0])
-
-
-@functools.partial(jax.jit, static_argnames=("rounds", "block"))
-def refined_f32(hidden, targets, penalty, *, rounds=3, block=BLOCK):
-    """`tsqr_f32`, corrected by residuals in pairs of floats: float32 only, yet its error is that of twice the digits.
-
-    Of [Hᵀ; √λ I] where n < h, so that β stays among the combinations of rows.
-
-    Args:
-        hidden: H f32[n, h].
-        targets: Y f32[n, K].
-        penalty: λ > 0.
-        rounds: corrections; one that would be larger than half the one before is left out, with all after it.
-        block: rows of a block, at least h + K.
-
-    Returns:
-        β as two addends f32[h, K], the condition number of R, and the relative size of the last correction made
-        (1: none was).
-    """
-    penalty = jnp.asarray(penalty, hidden.dtype)
-    dual = len(hidden) < hidden.shape[1]
-    if dual:
-        factor, _ = _tree_f32(hidden.T, jnp.zeros((hidden.shape[1], 0), hidden.dtype), penalty, block)
-        high = _normal_f32(factor, targets)
-    else:
-        factor, product = _tree_f32(hidden, targets, penalty, block)
-        high = lax.linalg.triangular_solve(factor, product, left_side=True)
-
-    def residual(high, low):
-        """Y − HHᵀα − λα, or Hᵀ(Y − Hβ) − λβ."""
-        if dual:
-            fitted, rest = _accumulate(hidden.T, *_accumulate(hidden, high, low))
-            whole, lost = _two_sum(targets, -fitted)
-            lost = lost - rest
-        else:
-            fitted, rest = _accumulate(hidden.T, high, low)
-            whole, lost = _two_sum(targets, -fitted)
-            whole, lost = _accumulate(hidden, whole, lost - rest)
-        shrunk, error = _two_product(penalty * jnp.ones_like(high), high)
-        whole, more = _two_sum(whole, -shrunk)
-        return whole + (more + lost - error - penalty * low)
-
-    def correct(_, state):
-        high, low, before, going = state
-        left = residual(high, low)
-        half = lax.linalg.triangular_solve(factor, left, left_side=True, transpose_a=True)
-        pair = (left, targets) if dual else (half, _times(factor, high))
-        size = jnp.linalg.norm(pair[0]) / jnp.linalg.norm(pair[1])
-        going = going & (size <= before / 2)
-        step = lax.linalg.triangular_solve(factor, half, left_side=True)
-        upper, lower = _two_sum(high, jnp.where(going, step, 0) + low)
-        return upper, lower, jnp.where(going, size, before), going
-
-    start = (high, jnp.zeros_like(high), jnp.ones((), high.dtype), jnp.array(True))
-    high, low, size, _ = lax.fori_loop(0, rounds, correct, start)
-    if dual:
-        high, low = _accumulate(hidden, high, low)
-    return high, low, _condition_f32(factor), size

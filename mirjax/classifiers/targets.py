@@ -19,6 +19,8 @@ Names
 """
 
 import dataclasses
+from collections.abc import Mapping
+from numbers import Real
 
 import numpy as np
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
@@ -58,7 +60,7 @@ class Encoding:
         if regression:
             y = np.asarray(y, dtype=np.float64)
             encoding = cls("regression", None, 1 if y.ndim == 1 else y.shape[1], y.ndim == 1)
-        elif type_of_target(y, input_name="y") == "multilabel-indicator":
+        elif _is_indicator(y):
             y = _indicator(y)
             encoding = cls("multilabel", np.arange(y.shape[1]), y.shape[1], False)
         else:
@@ -88,7 +90,8 @@ class Encoding:
                 raise ValueError(f"y has {y.shape[1]} labels a clip; the fitted problem has {self.num_outputs}")
             return np.where(y != 0, 1.0, -1.0)
         y = column_or_1d(y)
-        unseen = [label for label in np.unique(y).tolist() if label not in set(self.classes.tolist())]
+        known = set(self.classes.tolist())
+        unseen = [label for label in dict.fromkeys(y.tolist()) if label not in known]
         if unseen:
             raise ValueError(
                 f"y has labels unseen at fit, {unseen[:5]}; the classes are {self.classes.tolist()[:10]}: leave these "
@@ -130,13 +133,22 @@ def weigh_classes(y, class_weight, sample_weight):
         totals = np.bincount(codes, weights=sample_weight)
         shares = np.where(totals > 0, sample_weight.sum() / (np.count_nonzero(totals) * np.maximum(totals, 1e-300)), 0)
         return sample_weight * shares[codes]
+    if not isinstance(class_weight, Mapping):
+        raise ValueError(f"class_weight={class_weight!r} is neither None, 'balanced' nor a dict of weights")
     missing = [label for label in classes.tolist() if label not in class_weight]
     if missing:
         raise ValueError(f"class_weight has no weight for {missing[:5]}; give one for every class")
-    weights = np.array([class_weight[label] for label in classes.tolist()], dtype=np.float64)
-    if not (np.isfinite(weights) & (weights >= 0)).all():
-        raise ValueError(f"class_weight={class_weight!r} must be finite and at least 0")
-    return sample_weight * weights[codes]
+    weights = [class_weight[label] for label in classes.tolist()]
+    if not all(isinstance(weight, Real) and 0 <= weight < np.inf for weight in weights):
+        raise ValueError(f"class_weight={class_weight!r} must hold finite numbers of at least 0")
+    return sample_weight * np.array(weights, dtype=np.float64)[codes]
+
+
+def _is_indicator(y):
+    try:
+        return type_of_target(y, input_name="y") == "multilabel-indicator"
+    except TypeError as error:
+        raise ValueError("y mixes labels of several types, such as text and numbers; give all as text") from error
 
 
 def _indicator(y):

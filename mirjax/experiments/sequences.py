@@ -422,7 +422,7 @@ class _Parts(_LeaveOneOut):
     """The same ELM on the mean frame of every part of a clip (the largest number of parts that there is)."""
 
     def features(self, clips):
-        from mirjax.classifiers.echo import segment_weights
+        from mirjax.classifiers.reservoir import segment_weights
 
         frames, seconds = self.run.sequences(clips)
         parts = max(self.run.screening.segments)

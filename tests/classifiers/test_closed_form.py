@@ -8,8 +8,10 @@ from sklearn.linear_model import Ridge, RidgeClassifierCV, RidgeCV
 from sklearn.model_selection import GroupKFold
 from threadpoolctl import threadpool_limits
 
-from mirjax.classifiers import closed_form
-from mirjax.classifiers.closed_form import CUTOFF, KernelPath, RidgePath
+from mirjax.classifiers import closed_form, inverses
+from mirjax.classifiers.closed_form import RidgePath
+from mirjax.classifiers.kernel_path import KernelPath
+from mirjax.classifiers.pseudo_inverse import CUTOFF
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -539,8 +541,8 @@ def test_bad_calls():
 
 def test_leave_one_out_does_no_fold_work(monkeypatch):
     """Property: laziness; neither fold blocks nor weights are computed for it."""
-    for name in ("_leave_fold_out_of", "_solve_positive"):
-        monkeypatch.setattr(closed_form, name, None)
+    for module, name in ((closed_form, "leave_fold_out_of"), (inverses, "solve_positive")):
+        monkeypatch.setattr(module, name, None)
     hidden, targets = relu_features(60, 80)
     path = RidgePath(hidden, targets, sizes=(20, 80), ridges=[1e-3, 1])
     monkeypatch.setattr(path, "_weights", None, raising=False)

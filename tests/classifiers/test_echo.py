@@ -8,8 +8,10 @@ import pytest
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
 
-from mirjax.classifiers import echo
-from mirjax.classifiers.echo import EchoStateClassifier, Reservoir
+from mirjax.classifiers import reservoir as layers
+from mirjax.classifiers.echo import EchoStateClassifier
+from mirjax.classifiers.frames import FramePath, Frames
+from mirjax.classifiers.reservoir import Reservoir
 
 UNITS = 60
 
@@ -72,8 +74,8 @@ def test_summaries(reservoir):
 
 def test_segment_weights_of_few_frames():
     """Oracle: two frames in three parts, by hand."""
-    assert np.allclose(echo.segment_weights(2, 3), [[1, 0], [0.5, 0.5], [0, 1]], rtol=0, atol=1e-15)
-    assert np.allclose(echo.segment_weights(5, 2).sum(axis=1), 1, rtol=0, atol=1e-15)
+    assert np.allclose(layers.segment_weights(2, 3), [[1, 0], [0.5, 0.5], [0, 1]], rtol=0, atol=1e-15)
+    assert np.allclose(layers.segment_weights(5, 2).sum(axis=1), 1, rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("spectral_radius", [0.0, 0.5, 0.95, 1.3])
@@ -113,7 +115,7 @@ def test_padding_and_neighbours(reservoir, summary):
     padded = np.full((len(clips), lengths.max() + 50, 13), 7.0)
     for i, clip in enumerate(clips):
         padded[i, : len(clip)] = clip
-    cut = echo.as_sequences(padded, lengths)
+    cut = layers.as_sequences(padded, lengths)
     assert np.array_equal(reservoir.summaries(cut, summary=summary), together)
 
 
@@ -340,3 +342,14 @@ def test_other_width_at_prediction():
         network.predict([clip[:, :12] for clip in clips])
     with pytest.raises(ValueError, match="lengths belong to an array"):
         network.predict(clips, lengths=[1] * len(clips))
+
+
+def test_frames_without_a_ridge_by_hand():
+    """Oracle: the inverse of diag(1, 1e-6); its Gram matrix has an eigenvalue of 1e-12, which is no rounding."""
+    means, ones = np.diag([1, 1e-6]), np.ones(2)
+    frames = Frames(means**2, ones)
+    path = FramePath(frames, means, np.eye(2), [0.0], ones, False)
+    np.testing.assert_allclose(path.weights[0], np.diag([1, 1e6]), rtol=1e-12)
+    np.testing.assert_allclose(path.predict(means)[0, 0], np.eye(2), rtol=1e-12)
+    zero = FramePath(Frames(np.diag([1, 1e-17]), ones), means, np.eye(2), [0.0], ones, False)
+    np.testing.assert_allclose(zero.weights[0], np.diag([1, 0]), atol=1e-12)

@@ -145,6 +145,8 @@ def test_standardisation_is_scikit_learns():
     np.testing.assert_allclose(standardisation(x), [scaler.mean_, scaler.scale_], rtol=1e-12)
     mean, deviation = standardisation(np.full((10, 1), 0.1))
     assert mean == 0.1 and deviation == 1
+    rounding = 0.1 + np.spacing(0.1) * (np.arange(10) % 2)[:, None]
+    assert standardisation(rounding)[1] == StandardScaler().fit(rounding).scale_ == 1
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)

@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 from sklearn.datasets import load_digits, load_wine
 
-from mirjax.classifiers import hidden
+from mirjax.classifiers import arithmetic, hidden
 from mirjax.classifiers.arithmetic import double_precision
 from mirjax.classifiers.hidden import ACTIVATIONS, HiddenLayer, draw_layer
 
@@ -307,7 +307,7 @@ def test_chunks_of_rows_do_not_matter(monkeypatch):
     x = features("digits")
     layer = draw_layer(64, 100, 0, alpha=0.7, x=x)
     whole = layer(x)
-    monkeypatch.setattr(hidden, "_CHUNK_BYTES", 8 * 100 * 300)
+    monkeypatch.setattr(hidden, "CHUNK_BYTES", 8 * 100 * 300)
     np.testing.assert_allclose(layer(x), whole, rtol=1e-13, atol=1e-13)
     np.testing.assert_allclose(layer(x[5:6]), whole[5:6], rtol=1e-13, atol=1e-13)
     assert layer(x[:0]).shape == (0, 100)
@@ -401,7 +401,7 @@ def test_layer_refuses_other_rows():
 
 def test_refuses_more_than_the_memory(monkeypatch):
     """Oracle: arithmetic: 2**27 + 1 rows of 8 bytes and a machine of 1 GiB."""
-    monkeypatch.setattr(hidden, "_physical_memory", lambda: 2.0**30)
+    monkeypatch.setattr(arithmetic, "physical_memory", lambda: 2.0**30)
     with pytest.raises(ValueError, match=r"hidden layer \[134217729, 4\] would take 4.0 GiB .* use fewer hidden_units"):
         draw_layer(3, 2**27 + 1, 0)
     layer = draw_layer(1, 2**10, 0)

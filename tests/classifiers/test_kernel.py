@@ -12,7 +12,7 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from threadpoolctl import threadpool_limits
 
-from mirjax.classifiers import hidden, kernel
+from mirjax.classifiers import arithmetic, kernel
 from mirjax.classifiers.hidden import draw_layer
 from mirjax.classifiers.kernel import ArcCosineClassifier, ArcCosineRegressor, arc_cosine_kernel
 
@@ -309,7 +309,7 @@ def test_refuses_tables():
     with pytest.raises(ValueError, match="scale the features"):
         arc_cosine_kernel(np.array([[1e200]]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hidden, "_physical_memory", lambda: 2.0**20)
+        patch.setattr(arithmetic, "physical_memory", lambda: 2.0**20)
         with pytest.raises(ValueError, match=r"kernel \[400, 400\] would take .* give fewer rows"):
             ArcCosineClassifier().fit(digits()[0], digits()[2])
 

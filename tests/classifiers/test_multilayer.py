@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from mirjax.classifiers import multilayer
-from mirjax.classifiers.hidden import random_stream
+from mirjax.classifiers.draws import random_stream
 from mirjax.classifiers.multilayer import MultilayerELMClassifier, MultilayerELMRegressor, fit_autoencoder
 
 

@@ -15,14 +15,8 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.preprocessing import scale
 from sklearn.svm import LinearSVC
 
-from mirjax.classifiers.probes import (
-    GMMClassifier,
-    LinearProbe,
-    MLPProbe,
-    MLPProbeRegressor,
-    SGDProbe,
-    solve_squared_hinge,
-)
+from mirjax.classifiers.mixture import GMMClassifier
+from mirjax.classifiers.probes import LinearProbe, MLPProbe, MLPProbeRegressor, SGDProbe, solve_squared_hinge
 
 X, Y = load_digits(return_X_y=True)
 X, Y = X[:500], Y[:500]

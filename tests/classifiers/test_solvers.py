@@ -9,7 +9,7 @@ import pytest
 import scipy.linalg
 from sklearn.datasets import load_digits, load_wine
 
-from mirjax.classifiers import solvers
+from mirjax.classifiers import arithmetic, solvers, solvers_f32, triangles
 from mirjax.classifiers.arithmetic import one_blas_thread
 from mirjax.classifiers.solvers import Diagnosis, PrecisionWarning, solve_gram, solve_rows
 
@@ -244,7 +244,7 @@ def test_tree_of_blocks_is_one_qr(num_blocks):
     """Oracle: numpy.linalg.qr of all rows at once, up to the signs of rows."""
     hidden, targets = real_problem("digits standardised", 1600, 60)
     hidden = hidden.astype(np.float64)
-    factor, product = solvers.tsqr(hidden, targets, 0.5, block=-(-1600 // num_blocks))
+    factor, product = triangles.tsqr(hidden, targets, 0.5, block=-(-1600 // num_blocks))
     q, r = np.linalg.qr(np.concatenate([hidden, np.sqrt(0.5) * np.eye(60)]))
     signs = np.sign(np.diag(r) * np.diag(factor))[:, None]
     assert np.abs(signs * factor - r).max() / np.abs(r).max() <= 1e-13
@@ -325,9 +325,9 @@ def test_device_variants_within_bounds(ridge, num_clips):
     true = np.linalg.cond(np.concatenate([hidden.astype(float), np.sqrt(penalty) * np.eye(200)]))
     arguments = jnp.asarray(hidden), jnp.asarray(targets, jnp.float32), penalty
     with jax.enable_x64(False):
-        high, low, condition, size = solvers.refined_f32(*arguments)
-        plain, plain_condition = solvers.tsqr_f32(*arguments, block=256)
-        weights, squared = solvers.cholesky_f32(*arguments)
+        high, low, condition, size = solvers_f32.refined_f32(*arguments)
+        plain, plain_condition = solvers_f32.tsqr_f32(*arguments, block=256)
+        weights, squared = solvers_f32.cholesky_f32(*arguments)
     assert high.dtype == low.dtype == plain.dtype == weights.dtype == jnp.float32
     refined = np.asarray(high, np.float64) + np.asarray(low, np.float64)
     assert prediction_error(hidden, refined, expected) <= (1e-5 if num_clips < 200 else 1e-8) and size < 1e-6
@@ -343,7 +343,7 @@ def test_pairs_of_floats_hold_twice_the_digits():
     random = np.random.default_rng(0)
     columns, high = (random.normal(size=shape).astype(np.float32) for shape in ((500, 30), (500, 3)))
     columns[250:], high[250:] = columns[:250], -high[:250] * np.float32(1 + 2**-10)
-    whole, rest = jax.jit(solvers._accumulate)(jnp.asarray(columns), jnp.asarray(high), jnp.zeros((500, 3)))
+    whole, rest = jax.jit(solvers_f32._accumulate)(jnp.asarray(columns), jnp.asarray(high), jnp.zeros((500, 3)))
     expected = columns.astype(np.float64).T @ high.astype(np.float64)
     found = np.asarray(whole, np.float64) + np.asarray(rest, np.float64)
     assert np.abs(found - expected).max() / (np.abs(columns.T) @ np.abs(high)).max() <= 1e-10
@@ -393,8 +393,8 @@ def test_gram_refused(products, cross, penalty, message):
 
 def test_more_units_than_memory_are_refused(monkeypatch):
     """Oracle: the contract; the machine is said to have 1 MiB."""
-    monkeypatch.setattr(solvers, "physical_memory", lambda: 2**20)
+    monkeypatch.setattr(arithmetic, "physical_memory", lambda: 2**20)
     hidden = np.ones((5, 300))
-    with pytest.raises(ValueError, match=r"on 5 rows of h=300 units needs .* GiB, this machine has .*; lower h"):
+    with pytest.raises(ValueError, match=r"on 5 rows of h=300 units would take .* GiB .* this machine has .*; lower h"):
         solve_rows(hidden, np.ones((5, 1)), 1.0, method="cholesky")
     solve_rows(hidden, np.ones((5, 1)), 1.0)  # the smaller side is 5

@@ -27,6 +27,8 @@ CARD = HERE / "scikit_learn.json"
 ABSTRACT = {
     "Readout": "says how a read-out is solved; subclasses say what the hidden activations are",
     "ClassifierReadout": "a Readout that labels, still without hidden activations",
+    "Probe": "what the probes share",
+    "ProbeClassifier": "a Probe that labels, still without scores",
     "RegressorReadout": "a Readout that gives values, still without hidden activations",
 }
 """Public classes that are no estimators by themselves, and why."""
