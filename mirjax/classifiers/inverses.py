@@ -28,7 +28,7 @@ Names
 import functools
 
 import numpy as np
-from scipy.linalg import cho_solve, eigh, get_lapack_funcs, qr, solve_triangular, svd
+from scipy.linalg import cho_solve, eigh, get_lapack_funcs, qr, solve_triangular
 
 TOLERANCE = {np.dtype(np.float64): 1e-6, np.dtype(np.float32): 1e-2}
 """Rounding times the condition number may be so much."""
@@ -214,7 +214,7 @@ def dual_inverses(kernel, unit, penalties, activations=None):
     values, vectors = None, None
     if len(penalties) * (CHOLESKY + (0 if activations is None else INVERSE)) > EIGH:
         _, values, vectors = kernel_spectrum(kernel, unit)
-    exact = None
+    triangle = None
     shift = np.trace(kernel) / len(kernel) or 1.0
     for penalty in penalties:
         if values is not None:
@@ -230,8 +230,9 @@ def dual_inverses(kernel, unit, penalties, activations=None):
             if activations is None:
                 yield None
                 continue
-            exact = exact or _activation_spectrum(activations, unit)
-            inverse = SpectralInverse(exact[1], exact[0], penalty)
+            if triangle is None:
+                triangle = _column_triangle(activations, unit, shift)
+            inverse = _CholeskyInverse(_damped(triangle, penalty), unit, 1 / (shift + penalty))
         yield inverse
 
 
@@ -246,16 +247,21 @@ def kernel_spectrum(kernel, unit):
     return values[0], np.maximum(values[:-1], 0), vectors[:, :-1]
 
 
-def _activation_spectrum(activations, unit):
-    """Those eigenvalues and eigenvectors from the singular values of A (h ≥ n), with the digits that AAᵀ loses."""
+def _column_triangle(activations, unit, shift):
+    """R [n, n] with RᵀR = AAᵀ + shift uuᵀ, with the digits that AAᵀ loses (h ≥ n)."""
     columns = activations.T
     if unit is not None:
-        above = 2 * np.linalg.norm(activations) or 1.0
-        columns = np.concatenate([columns, above * unit[None, :]])
+        columns = np.concatenate([columns, np.sqrt(shift) * unit[None, :]]).astype(activations.dtype, copy=False)
     (triangle,) = qr(columns, mode="r", check_finite=False)
-    vectors, values, _ = svd(triangle[: len(activations)].T, check_finite=False)
-    first = 0 if unit is None else 1
-    return values[first:][::-1] ** 2, vectors[:, first:][:, ::-1]
+    return np.asfortranarray(triangle[: len(activations)])
+
+
+def _damped(triangle, penalty):
+    """L with LLᵀ = RᵀR + λ, from R over √λ I."""
+    (tpqrt,) = get_lapack_funcs(("tpqrt",), (triangle,))
+    damping = np.asfortranarray(np.sqrt(penalty) * np.eye(len(triangle), dtype=triangle.dtype))
+    triangle = tpqrt(len(triangle), min(64, len(triangle)), triangle, damping, overwrite_b=1)[0]
+    return np.asfortranarray(triangle.T)
 
 
 def held_out_of_inverse(inverse, targets, folds, out):
