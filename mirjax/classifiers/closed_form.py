@@ -20,8 +20,8 @@ and without the rows f of a fold the held-out residuals are x_f = (I − S)_ff�
 * h > n: K = AAᵀ grows by blocks of units. K = U diag(μ) Uᵀ once a size gives P = (K + λ)⁻¹ for all ridges (a Cholesky
   factor for few), and I − S = λP beside u, so that x_f = P_ff⁻¹ (PB)_f. u is split off as an eigenvector.
 * Where rounding times the condition number exceeds 1e-6 (float32: 1e-2), L comes from a QR decomposition of A (h > n:
-  of Aᵀ) once, then of its triangle over √λ I, whose error grows with the root of the condition number only. A fold whose leverages are so near 1 that (I − S)_ff loses its digits is fitted again without
-  its rows.
+  of Aᵀ) once, then of its triangle over √λ I, whose error grows with the root of the condition number only. A fold
+  whose leverages are so near 1 that (I − S)_ff loses its digits is fitted again without its rows.
 
 Source
 ------
