@@ -1,7 +1,8 @@
 """Classifiers against one another: which of them, on the same features, gets more clips right.
 
 A pair is one network (architecture, n, input), one seed and one data set, labelled by two classifiers; scaled features
-are compared with scaled ones. Where one of the two draws nothing, its one result meets every seed of the other.
+are compared with scaled ones. MFCC are the same for all seeds: where one of two classifiers draws nothing, its one
+result there meets every seed of the other.
 
 Names: `Machine`, `compare_machines`.
 """
@@ -11,14 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mirjax.classifiers import DETERMINISTIC
+
 REFERENCE = "svm"
 DRAWS = 10_000
 NOTE = (
     f"Every classifier against {REFERENCE} on the same features, scaled or not alike: points of accuracy, classifier "
     f"minus {REFERENCE}. A pair is a network, seed and data set; the 95 % interval of the mean is a bootstrap over "
-    "networks and data sets, seeds averaged."
+    "data sets and, within each, networks, seeds averaged; of one data set it is over its networks alone."
 )
-COLUMNS = ("classifier", "scaling", "pairs", "below", "above", "median", "worst", "best", "mean", "95 %")
+COLUMNS = ("classifier", "scaling", "accuracy", "pairs", "below", "above", "median", "worst", "best", "mean", "95 %")
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Machine:
 
     Attributes:
         classifier, scaling: which.
+        accuracy: its mean over data sets, of the mean over their networks.
         differences: accuracy less the reference's, one a pair.
         by_dataset: data set → mean difference.
         low, high: 95 % interval of the mean difference.
@@ -34,6 +38,7 @@ class Machine:
 
     classifier: str
     scaling: str
+    accuracy: float
     differences: tuple[float, ...]
     by_dataset: dict[str, float]
     low: float
@@ -47,7 +52,7 @@ def compare_machines(tables) -> list[Machine]:
         tables: `report.Table`s.
 
     Returns:
-        Best mean difference first; nothing where the reference or any other classifier is missing.
+        Best mean difference first, the reference among them; nothing where it is alone or missing.
     """
     accuracies = {}
     for table in tables:
@@ -55,14 +60,18 @@ def compare_machines(tables) -> list[Machine]:
         for row in table.rows:
             if row.correct is not None and row.rank is not None:  # neither majority nor chance
                 key = (table.classifier, table.scaling, (*place, row.setting))
-                accuracies[key] = dict(zip(row.seeds, row.correct.mean(axis=1).tolist(), strict=True))
+                shares = row.correct.mean(axis=1).tolist()
+                is_alike = row.is_baseline and table.classifier in DETERMINISTIC
+                accuracies[key] = shares[0] if is_alike else dict(zip(row.seeds, shares, strict=True))
     networks = defaultdict(dict)
     for (classifier, scaling, network), own in accuracies.items():
         other = accuracies.get((REFERENCE, scaling, network))
-        if classifier != REFERENCE and other is not None:
+        if other is not None:
             networks[classifier, scaling][network] = _paired(own, other)
-    found = {key: {network: pair for network, pair in pairs.items() if pair} for key, pairs in networks.items()}
-    machines = [_summarise(*key, pairs) for key, pairs in found.items() if pairs]
+    found = {key: {network: pairs for network, pairs in of.items() if pairs} for key, of in networks.items()}
+    machines = [_summarise(*key, of) for key, of in found.items() if of]
+    if all(machine.classifier == REFERENCE for machine in machines):
+        return []
     return sorted(machines, key=lambda machine: (-np.mean(machine.differences), machine.classifier, machine.scaling))
 
 
@@ -77,6 +86,7 @@ def cells(machines) -> tuple[list[str], list[list[str]]]:
             [
                 machine.classifier,
                 machine.scaling,
+                f"{100 * machine.accuracy:.1f}",
                 str(len(points)),
                 f"{100 * np.mean(points < 0):.0f} %",
                 f"{100 * np.mean(points > 0):.0f} %",
@@ -89,27 +99,43 @@ def cells(machines) -> tuple[list[str], list[list[str]]]:
 
 
 def _paired(own, other):
-    """Differences seed by seed; a classifier with one result meets all seeds of the other."""
-    if len(other) == 1:
-        return [value - next(iter(other.values())) for value in own.values()]
-    if len(own) == 1:
-        return [next(iter(own.values())) - value for value in other.values()]
-    return [own[seed] - other[seed] for seed in own if seed in other]
+    """(accuracy, difference) of the seeds that both have; a number is that of all seeds."""
+    by_seed = [one for one in (own, other) if isinstance(one, dict)]
+    seeds = sorted(set.intersection(*map(set, by_seed))) if by_seed else [0]
+    own, other = ([one[seed] if isinstance(one, dict) else one for seed in seeds] for one in (own, other))
+    return [(mine, mine - its) for mine, its in zip(own, other, strict=True)]
 
 
 def _summarise(classifier, scaling, pairs) -> Machine:
-    means = np.array([np.mean(differences) for differences in pairs.values()])
-    draws = np.random.default_rng(0).integers(0, len(means), (DRAWS, len(means)))
-    low, high = np.quantile(means[draws].mean(axis=1), [0.025, 0.975])
-    by_dataset = defaultdict(list)
-    for (dataset, *_), differences in pairs.items():
+    by_dataset, networks, accuracies = defaultdict(list), defaultdict(list), defaultdict(list)
+    for (dataset, *_), both in pairs.items():
+        own, differences = zip(*both, strict=True)
         by_dataset[dataset] += differences
-    flat = tuple(difference for differences in pairs.values() for difference in differences)
+        networks[dataset].append(np.mean(differences))
+        accuracies[dataset].append(np.mean(own))
+    low, high = np.quantile(_resampled_means(list(networks.values())), [0.025, 0.975])
+    accuracy = float(np.mean([np.mean(values) for values in accuracies.values()]))
+    flat = tuple(difference for both in pairs.values() for _, difference in both)
     return Machine(
         classifier,
         scaling,
+        accuracy,
         flat,
         {name: float(np.mean(values)) for name, values in by_dataset.items()},
         float(low),
         float(high),
     )
+
+
+def _resampled_means(groups):
+    """Means f64[DRAWS] of networks drawn with replacement within data sets drawn with replacement."""
+    random = np.random.default_rng(0)
+    chosen = random.integers(0, len(groups), (DRAWS, len(groups)))
+    sums, counts = np.zeros(DRAWS), np.zeros(DRAWS)
+    for place in range(len(groups)):
+        for number, group in enumerate(groups):
+            rows = np.flatnonzero(chosen[:, place] == number)
+            drawn = random.integers(0, len(group), (len(rows), len(group)))
+            sums[rows] += np.asarray(group)[drawn].sum(axis=1)
+            counts[rows] += len(group)
+    return sums / counts
