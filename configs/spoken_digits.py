@@ -28,7 +28,7 @@ clips, or after all is chosen to training and validation clips):
 The interval is that of train+valid; the lead of the network over the SVM is not significant (p = .14; .94 on train).
 `parts_elm_loo`, an ELM on the mean frame of each quarter of a clip, was added
 after the others had been scored; it has the network's four quarters without its recurrence (and other weights).
-The default, speakers left out: esn 82.5 ± 1.1 (eight seeds), mfcc_elm 60.3 ± 3.9, mfcc_svm 54.6.
+The default with `seeds=8`, speakers left out: esn 82.5 ± 1.1, mfcc_elm 60.3 ± 3.9, mfcc_svm 54.6.
 """
 
 from mirjax.experiments.sequences import SequenceStudy

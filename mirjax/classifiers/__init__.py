@@ -25,6 +25,7 @@ Names
 -----
 * `make_grid`: predictions of all settings of one classifier, for many training and test sets (`grid`); `GRIDS`,
   `DETERMINISTIC`: its names
+* `held_out_scores`, `fit_seeds`, `predict_seeds`: many hidden layers and feature sets at once (`seeds`)
 * `Gram`: sums over the rows of batches; `PrecisionWarning`: given when an answer has few digits
 * `find_classes`: the sorted labels and their indices, checked
 * `save`, `load`: fitted classifiers as one .npz file without pickles
@@ -60,8 +61,11 @@ __all__ = [
     "SVMClassifier",
     "Scaled",
     "find_classes",
+    "fit_seeds",
+    "held_out_scores",
     "load",
     "make_grid",
+    "predict_seeds",
     "save",
 ]
 
@@ -105,7 +109,11 @@ _CLASSIFIERS = {
     "SGDProbe": "probes",
     "SVMClassifier": "svm",
 }
-_MODULES = _CLASSIFIERS | {"Scaled": "scaling", "make_grid": "grid", "Gram": "gram", "PrecisionWarning": "solvers"}
+_MODULES = (
+    _CLASSIFIERS
+    | dict.fromkeys(("fit_seeds", "held_out_scores", "predict_seeds"), "seeds")
+    | {"Scaled": "scaling", "make_grid": "grid", "Gram": "gram", "PrecisionWarning": "solvers"}
+)
 
 
 def __getattr__(name):

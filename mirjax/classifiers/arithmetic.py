@@ -4,6 +4,7 @@ Names
 -----
 * `double_precision`: a context in which JAX computes in float64
 * `one_blas_thread`: a context in which BLAS and LAPACK use one thread
+* `power_of_two`: sizes to divide by without rounding
 * `check_memory`: refuses an array larger than the machine, `check_bytes` so many bytes; `physical_memory`: its size
 """
 
@@ -48,6 +49,14 @@ def one_blas_thread():
     """
     with _ONE_AT_A_TIME, _blas().limit(limits=1, user_api="blas"):
         yield
+
+
+def power_of_two(sizes):
+    """Powers of two about as large as sizes f64[...] ≥ 0; 1 for a size of 0.
+
+    What is divided by its own has squares that neither overflow nor vanish, and keeps every digit.
+    """
+    return np.ldexp(1.0, np.clip(np.frexp(sizes)[1], -1000, 1000))
 
 
 def physical_memory():

@@ -161,9 +161,10 @@ def _checked(scores, targets, problem, sample_weight):
     weight = np.ones(len(scores)) if sample_weight is None else np.asarray(sample_weight, np.float64)
     if weight.shape != (len(scores),):
         raise ValueError(f"sample_weight has shape {weight.shape}; it must be ({len(scores)},), one a row of scores")
-    if not (np.isfinite(weight).all() and (weight >= 0).all() and weight.any()):
+    if not (np.isfinite(weight.sum()) and (weight >= 0).all() and weight.any()):
         raise ValueError(
-            f"sample_weight lies in [{weight.min()}, {weight.max()}]; weights must be finite, at least 0 and not all 0"
+            f"sample_weight lies in [{weight.min()}, {weight.max()}]; weights and their sum must be "
+            "finite, at least 0 and not all 0"
         )
     kept = weight > 0
     return scores[kept], targets[kept], weight[kept]
@@ -253,15 +254,20 @@ def _find_root(function, low, high):
 
 
 def _fit_platt(scores, targets, weight):
-    """Slopes and intercepts of all columns at once: Newton's method with backtracking (Lin, Lin and Weng 2007)."""
-    total = weight.sum()
-    centre = weight @ scores / total
-    scale = np.sqrt(weight @ (scores - centre[None, :]) ** 2 / total)
+    """Slopes and intercepts of all columns at once: Newton's method with backtracking (Lin, Lin and Weng 2007).
+
+    The steps see scores of at most 1 and weights that sum to 1; the counts N₊ and N₋ are of the weights as given.
+    """
+    positive = targets > 0
+    num_positive, num_negative = weight @ positive, weight @ ~positive
+    weight = weight / weight.sum()
+    unit = np.frexp(np.abs(scores).max(axis=0))[1]  # powers of two: exact
+    scores = np.ldexp(scores, -unit[None, :])
+    centre = weight @ scores
+    scale = np.sqrt(weight @ (scores - centre[None, :]) ** 2)
     constant = scale <= 1e-14 * np.abs(scores).max(axis=0)
     scale = np.where(constant, 1.0, scale)
     s = np.where(constant[None, :], 0.0, (scores - centre[None, :]) / scale[None, :])
-    positive = targets > 0
-    num_positive, num_negative = weight @ positive, weight @ ~positive
     t = np.where(positive, ((num_positive + 1) / (num_positive + 2))[None, :], (1 / (num_negative + 2))[None, :])
 
     def loss(a, b):
@@ -277,13 +283,13 @@ def _fit_platt(scores, targets, weight):
         gradient_a, gradient_b = weight @ (error * s), weight @ error
         aa, ab, bb = (curvature * s**2).sum(axis=0), (curvature * s).sum(axis=0), curvature.sum(axis=0)
         # The ridge keeps the matrix regular where a column is constant; it moves no stationary point.
-        aa, bb = aa + 1e-12 * total, bb + 1e-12 * total
+        aa, bb = aa + 1e-12, bb + 1e-12
         determinant = aa * bb - ab**2
         step_a = (ab * gradient_b - bb * gradient_a) / determinant
         step_b = (ab * gradient_a - aa * gradient_b) / determinant
         decrease = -(gradient_a * step_a + gradient_b * step_b)
         # Newton squares the error: a step of this promise is the last that changes more than the rounding.
-        last = decrease <= 1e-16 * total
+        last = decrease <= 1e-16
         share = _backtrack(loss, a, b, step_a, step_b, decrease, done=last | ~active)
         a, b = a + active * share * step_a, b + active * share * step_b
         active &= ~last
@@ -303,7 +309,7 @@ def _fit_platt(scores, targets, weight):
             stacklevel=3,
         )
     slope = a / scale
-    return slope, b - slope * centre
+    return np.ldexp(slope, -unit), b - slope * centre
 
 
 def _backtrack(loss, a, b, step_a, step_b, decrease, done):

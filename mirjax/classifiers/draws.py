@@ -17,7 +17,7 @@ import numpy as np
 import scipy.linalg
 from scipy.spatial.distance import cdist
 
-from mirjax.classifiers.arithmetic import one_blas_thread
+from mirjax.classifiers.arithmetic import one_blas_thread, power_of_two
 
 GRBF_LAMBDA = 1e-3
 """λ of the generalised radial basis."""
@@ -31,12 +31,14 @@ _PANEL = 128
 
 def random_stream(seed, *which):
     """The generator of a seed, or an independent one beside it for each number."""
-    if isinstance(seed, np.random.SeedSequence):
-        root = seed
-    elif seed is None or not isinstance(seed, (np.random.Generator, np.random.BitGenerator, np.random.RandomState)):
-        root = np.random.SeedSequence(seed)
-    else:
+    if isinstance(seed, (np.random.Generator, np.random.BitGenerator, np.random.RandomState)):
         raise ValueError(f"seed={seed!r} would draw another layer each time; pass a whole number")
+    try:
+        root = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"seed={seed!r} (random_state) must be a whole number of at least 0, a sequence of them, or None"
+        ) from error
     return np.random.default_rng(np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, *which)))
 
 
@@ -120,18 +122,18 @@ def _whitened(num_features, hidden_units, stream, rows, row_weights):
 
 def _moments(rows, row_weights):
     """Weighted mean [D], deviation [D] (0 for a constant feature) and correlation matrix [D, D] of rows."""
-    shares = row_weights / row_weights.sum()
+    shares, size = row_weights / row_weights.sum(), power_of_two(np.abs(rows).max(0))
     # A spread in the last digits of a feature is rounding; whitening would make as much of it as of any other.
     mean, varies = shares @ rows, np.ptp(rows, axis=0) > 1e-12 * np.abs(rows).max(0)
     covariance = np.zeros((rows.shape[1],) * 2)
     step = max(1, CHUNK_BYTES // (8 * rows.shape[1]))
     with one_blas_thread():
         for start in range(0, len(rows), step):
-            part = np.sqrt(shares[start : start + step, None]) * (rows[start : start + step] - mean)
+            part = np.sqrt(shares[start : start + step, None]) * ((rows[start : start + step] - mean) / size)
             covariance += part.T @ part
     deviation = np.where(varies, np.sqrt(np.diagonal(covariance)), 0)
     scale = np.where(deviation > 0, deviation, np.inf)
-    return mean, deviation, covariance / scale[:, None] / scale[None, :]
+    return mean, deviation * size, covariance / scale[:, None] / scale[None, :]
 
 
 KINDS = {

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mirjax.classifiers.arithmetic import power_of_two
 from mirjax.classifiers.gram import Gram
 from mirjax.classifiers.reservoir import BLOCK
 
@@ -27,13 +28,15 @@ from mirjax.classifiers.reservoir import BLOCK
 def frame_moments(clips: Sequence, sample_weight=None) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation f64[F] each over all frames of clips f64[T, F], weighted by clip; a deviation of 0 is 1."""
     sample_weight = np.ones(len(clips)) if sample_weight is None else sample_weight
-    total = sum(w * len(clip) for w, clip in zip(sample_weight, clips, strict=True))
-    mean = sum(w * clip.sum(axis=0) for w, clip in zip(sample_weight, clips, strict=True)) / total
-    squares = sum(w * ((clip - mean) ** 2).sum(axis=0) for w, clip in zip(sample_weight, clips, strict=True))
+    counted = [(w, clip) for w, clip in zip(sample_weight, clips, strict=True) if w > 0]
+    size = power_of_two(np.max([np.abs(clip).max(axis=0) for _, clip in counted], axis=0))
+    total = sum(w * len(clip) for w, clip in counted)
+    mean = sum(w * (clip / size).sum(axis=0) for w, clip in counted) / total
+    squares = sum(w * ((clip / size - mean) ** 2).sum(axis=0) for w, clip in counted)
     deviation = np.sqrt(squares / total)
     # A feature that never changes has a deviation of rounding only.
     constant = deviation <= 10 * np.finfo(np.float64).eps * np.abs(mean)
-    return mean, np.where(constant, 1, deviation)
+    return mean * size, np.where(constant, 1, deviation * size)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -17,9 +17,11 @@ sum), and a sum of batches once for each batch. With γ ≈ (b + 5)u and the ine
 
     |computed − exact|_ij ≤ sqrt(r_i r_j),    r ← r + (b + 5)u · diag(batch) + u · diag(sum),
 
-r being the field `rounding` [H]. For n rows in m equal batches r_j ≤ (n/m + 5 + (m + 1)/2)·u·products_jj, hence never
-more than (n + 6)·u. So whatever the order of the rows and the sizes of the batches, two results differ by at most
-(n + 6)·2⁻⁵²·sqrt(products_ii · products_jj); rows of whole numbers (sums below 2⁵³) without weights give the same bits.
+r being the field `rounding` [H]; `target_rounding` [K] is the same of the targets. For n rows in m equal batches
+r_j ≤ (n/m + 5 + (m + 1)/2)·u·products_jj, hence never more than (n + 6)·u. So whatever the order of the rows and the
+sizes of the batches, two results differ by at most (n + 6)·2⁻⁵²·sqrt(products_ii · products_jj); rows of whole numbers
+(sums below 2⁵³) without weights give the same bits. Values below 1e-154 are apart: float64 holds their squares with
+fewer digits, and as 0 below 1e-162. Scale such features.
 
 Source
 ------
@@ -30,11 +32,12 @@ algorithm for feedforward networks, IEEE TNN 17 (there by inverses, here by sums
 Names
 -----
 * `Gram`: the accumulator
-* `check_range`: refuses sums that overflowed
+* `check_range`: refuses sums that overflowed; `locked`: a read-only array
 """
 
 import dataclasses
 import math
+import numbers
 import os
 import warnings
 import zipfile
@@ -45,11 +48,13 @@ import numpy as np
 from scipy.linalg import blas
 
 from mirjax.classifiers.arithmetic import check_memory, one_blas_thread
-from mirjax.classifiers.solvers import PrecisionWarning, solve_gram
+from mirjax.classifiers.solvers import PrecisionWarning, check_penalty, solve_gram
 
 UNIT_ROUNDOFF = np.finfo(np.float64).eps / 2
 
-_FORMAT = "mirjax.classifiers.gram 1"
+_FORMAT = "mirjax.classifiers.gram 2"
+_SMALLEST = np.finfo(np.float64).tiny / UNIT_ROUNDOFF
+_CENTRING = 4  # roundings in a centred sum: of the sum, of the two that make the means, of the weight
 _BLOCK = 256  # columns of a triangle that are handled together: small enough for the cache
 
 
@@ -66,6 +71,7 @@ class Gram:
         weight: Σ w.
         count: number of rows of weight above 0.
         rounding: r, f64[H]: `products[i, j]` is exact to sqrt(r_i r_j).
+        target_rounding: the same of `target_squares`, f64[K].
     """
 
     products: np.ndarray
@@ -76,8 +82,11 @@ class Gram:
     weight: float
     count: int
     rounding: np.ndarray
+    target_rounding: np.ndarray
 
     def __post_init__(self):
+        if np.ndim(self.cross) != 2:
+            raise ValueError(f"cross has shape {np.shape(self.cross)}; it must have two axes, [H, K]")
         hidden_units, num_outputs = np.shape(self.cross)
         shapes = {
             "products": (hidden_units, hidden_units),
@@ -86,9 +95,11 @@ class Gram:
             "target_sum": (num_outputs,),
             "target_squares": (num_outputs,),
             "rounding": (hidden_units,),
+            "target_rounding": (num_outputs,),
         }
         for name, shape in shapes.items():
-            array = np.asarray(getattr(self, name), np.float64).view()
+            array = np.asarray(getattr(self, name), np.float64)
+            array = array.copy() if array.flags.writeable else array.view()  # a caller may go on writing to his
             if array.shape != shape:
                 raise ValueError(
                     f"{name} has shape {array.shape}; beside cross {np.shape(self.cross)} it must be {shape}"
@@ -104,11 +115,12 @@ class Gram:
             ValueError: a width below 1, or more than the memory holds.
         """
         for name, value in (("hidden_units", hidden_units), ("num_outputs", num_outputs)):
-            if not value >= 1:
-                raise ValueError(f"{name}={value!r} must be at least 1")
+            if not (isinstance(value, numbers.Integral) and value >= 1):
+                raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
         check_memory("the Gram matrix", (hidden_units, hidden_units), remedy="use fewer hidden_units")
         h, k = np.zeros(hidden_units), np.zeros(num_outputs)
-        return cls(np.zeros((hidden_units, hidden_units)), np.zeros((hidden_units, num_outputs)), h, k, k, 0.0, 0, h)
+        products, cross = locked(np.zeros((hidden_units, hidden_units))), np.zeros((hidden_units, num_outputs))
+        return cls(products, cross, h, k, k, 0.0, 0, h, k)
 
     @property
     def hidden_units(self):
@@ -164,12 +176,12 @@ class Gram:
             A new `Gram`; this one stays as it is. Units that keep less than their rounding are 0 in it.
 
         Raises:
-            ValueError: more rows or weight than there are, sums of squares that would be below 0 by more than
-                rounding, or what `add` raises.
+            ValueError: more rows or weight than there are, sums of squares, of units or targets, that
+                would be below 0 by more than rounding, or what `add` raises.
         """
         left = self._absorb([(hidden, targets, sample_weight)], -1)
         left = _checked_difference(self, left)
-        lost = np.flatnonzero(left.digits < digits)
+        lost = np.flatnonzero((left.digits < digits) & (left.digits < self.digits))
         if len(lost):
             worst = lost[left.digits[lost].argmin()]
             before, after = np.minimum(self.digits, 16)[worst], left.digits[worst]
@@ -197,7 +209,9 @@ class Gram:
             )
         names = (field.name for field in dataclasses.fields(self))
         sums = {name: getattr(self, name) + getattr(other, name) for name in names}
+        locked(sums["products"])
         sums["rounding"] = sums["rounding"] + UNIT_ROUNDOFF * np.diagonal(sums["products"])
+        sums["target_rounding"] = sums["target_rounding"] + UNIT_ROUNDOFF * sums["target_squares"]
         return check_range(Gram(**sums))
 
     def __add__(self, other):
@@ -205,8 +219,10 @@ class Gram:
 
     def first(self, hidden_units):
         """The sums of the first hidden units."""
-        if not 1 <= hidden_units <= self.hidden_units:
-            raise ValueError(f"hidden_units={hidden_units!r} must be between 1 and {self.hidden_units}")
+        if not (isinstance(hidden_units, numbers.Integral) and 1 <= hidden_units <= self.hidden_units):
+            raise ValueError(
+                f"hidden_units={hidden_units!r} must be between 1 and {self.hidden_units}, a whole number of them"
+            )
         h = hidden_units
         cut = {"products": self.products[:h, :h], "cross": self.cross[:h]}
         return dataclasses.replace(self, **cut, hidden_sum=self.hidden_sum[:h], rounding=self.rounding[:h])
@@ -221,13 +237,25 @@ class Gram:
         Raises:
             ValueError: there are no rows.
         """
+        return self._centred()[:2]
+
+    def _centred(self):
+        """`centred`, and whether more than a constant was lost.
+
+        The products of a constant unit with all others and with the targets are rounding too, so one beyond it tells
+        of a unit that varies by less than its own sum of squares can show, down to 1e-12 or so of its mean.
+        """
         self._need_rows()
         products = self.products - np.multiply.outer(self.hidden_sum, self.hidden_sum / self.weight)
         cross = self.cross - np.multiply.outer(self.hidden_sum, self.target_sum / self.weight)
         products = (products + products.T) / 2
-        constant = np.diagonal(products) <= self.rounding
+        constant = np.diagonal(products) <= _CENTRING * self.rounding
+        # Squares that are no normal numbers have no such bound, and tell nothing.
+        root = np.sqrt(np.maximum(np.concatenate([self.rounding, self.target_rounding]), _SMALLEST))
+        rests = np.hstack([products[constant], cross[constant]])
+        varied = bool((np.abs(rests) > _CENTRING * np.multiply.outer(root[: len(constant)][constant], root)).any())
         products[constant], products[:, constant], cross[constant] = 0, 0, 0
-        return products, cross
+        return products, cross, varied
 
     def penalty(self, ridge, *, fit_intercept=False):
         """λ = ridge · mean diagonal of the products, centred ones with an intercept.
@@ -235,12 +263,12 @@ class Gram:
         Raises:
             ValueError: a ridge below 0 or not finite, or no rows.
         """
-        if not 0 <= ridge < np.inf:
-            raise ValueError(f"ridge={ridge!r} must be finite and at least 0")
+        ridge = check_penalty("ridge", ridge)
         self._need_rows()
         diagonal = np.diagonal(self.products)
         if fit_intercept:
-            diagonal = np.maximum(diagonal - self.hidden_sum**2 / self.weight, 0)
+            diagonal = diagonal - self.hidden_sum**2 / self.weight
+            diagonal = np.where(diagonal > _CENTRING * self.rounding, diagonal, 0)  # as in `centred`
         return float(ridge * diagonal.mean())
 
     def solve(self, ridge, *, size=None, fit_intercept=False, digits=4):
@@ -269,14 +297,16 @@ class Gram:
         """
         penalty = self.penalty(ridge, fit_intercept=fit_intercept)
         part = self if size is None else self.first(size)
-        products, cross = part.centred() if fit_intercept else (part.products, part.cross)
+        products, cross, varied = part._centred() if fit_intercept else (part.products, part.cross, False)
         weights, diagnosis = solve_gram(products, cross, penalty)
-        trace = np.trace(products)
-        if trace > 0:
+        # Units that were found constant have no say in the answer: their rounding counts for nothing.
+        rounding = part.rounding[(np.diagonal(products) > 0) | (np.diagonal(part.products) <= part.rounding)].sum()
+        trace, lost = np.trace(products), math.inf if varied else 0.0
+        if trace > 0 and rounding > 0:
             # trace(r) bounds the error's norm; sums of as many rows in float64 have a bound of `fresh` of the trace.
             fresh = (min(self.count, 100_000) + 6) * UNIT_ROUNDOFF
-            lost = max(0.0, math.log10(part.rounding.sum() / trace / fresh)) if part.rounding.any() else 0.0
-            diagnosis = dataclasses.replace(diagnosis, digits=max(0.0, diagnosis.digits - lost))
+            lost = max(lost, math.log10(rounding / trace / fresh))
+        diagnosis = dataclasses.replace(diagnosis, digits=max(0.0, diagnosis.digits - lost))
         intercept = np.zeros(self.num_outputs)
         if fit_intercept:
             intercept = (part.target_sum - part.hidden_sum @ weights) / part.weight
@@ -293,7 +323,7 @@ class Gram:
             intercept: b f[K]; None is 0.
 
         Raises:
-            ValueError: another width.
+            ValueError: another width, of either.
         """
         weights = np.asarray(weights, np.float64)
         if weights.ndim != 2 or len(weights) > self.hidden_units or weights.shape[1] != self.num_outputs:
@@ -302,7 +332,9 @@ class Gram:
                 f"K = {self.num_outputs}"
             )
         h = len(weights)
-        b = np.broadcast_to(np.asarray(0.0 if intercept is None else intercept, np.float64), (self.num_outputs,))
+        b = np.zeros(self.num_outputs) if intercept is None else np.asarray(intercept, np.float64)
+        if b.shape != (self.num_outputs,):
+            raise ValueError(f"intercept has shape {b.shape}; expected ({self.num_outputs},), one for each output")
         error = (
             self.target_squares
             - 2 * np.sum(weights * self.cross[:h], axis=0)
@@ -336,7 +368,7 @@ class Gram:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is torn, of another format, or something else.
+            ValueError: the file is torn, of another format, or something else, or its sums are no finite numbers.
         """
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
@@ -351,6 +383,11 @@ class Gram:
         names = {field.name for field in dataclasses.fields(cls)}
         if set(arrays) != names:
             raise ValueError(f"{path} holds {sorted(arrays)}; a Gram has {sorted(names)}")
+        for name, array in arrays.items():
+            if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+                raise ValueError(f"{path} holds {name} with values that are no finite numbers; make the sums anew")
+            if name in ("weight", "count") and array.shape:
+                raise ValueError(f"{path} holds {name} of shape {array.shape}; a Gram has one number")
         return cls(**arrays | {"weight": float(arrays["weight"]), "count": int(arrays["count"])})
 
     def _need_rows(self):
@@ -359,8 +396,8 @@ class Gram:
 
     def _absorb(self, batches, sign):
         """Add (or with sign −1 take away) batches; BLAS's syrk makes one triangle only, half of the multiplies."""
-        names = ("products", "cross", "hidden_sum", "target_sum", "target_squares", "rounding")
-        products, cross, hidden_sum, target_sum, target_squares, rounding = (
+        names = ("products", "cross", "hidden_sum", "target_sum", "target_squares", "rounding", "target_rounding")
+        products, cross, hidden_sum, target_sum, target_squares, rounding, target_rounding = (
             np.array(getattr(self, name), order="F") for name in names
         )
         weight, count, part = self.weight, self.count, np.zeros_like(products)
@@ -380,15 +417,20 @@ class Gram:
                 cross += sign * (hidden.T @ weighted)
                 hidden_sum += sign * (hidden.sum(0) if sample_weight is None else sample_weight @ hidden)
                 target_sum += sign * weighted.sum(0)
-                target_squares += sign * np.sum(weighted * targets, axis=0)
+                squares = np.sum(weighted * targets, axis=0)
+                target_squares += sign * squares
+                target_rounding += UNIT_ROUNDOFF * ((len(hidden) + 5) * squares + np.abs(target_squares))
                 weight += sign * (len(hidden) if sample_weight is None else math.fsum(sample_weight))
                 count += sign * (len(hidden) if sample_weight is None else int(np.count_nonzero(sample_weight)))
         _mirror(products)
-        sums = products.T, np.ascontiguousarray(cross), hidden_sum, target_sum, target_squares
-        return check_range(Gram(*sums, weight=float(weight), count=count, rounding=rounding))
+        sums = locked(products).T, np.ascontiguousarray(cross), hidden_sum, target_sum, target_squares
+        return check_range(Gram(*sums, float(weight), count, rounding, target_rounding))
 
 
 def _checked_batch(batch, hidden_units, num_outputs):
+    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+        what = f"of {len(batch)} parts" if isinstance(batch, (tuple, list)) else f"that is a {type(batch).__name__}"
+        raise ValueError(f"a batch {what}; expected (hidden, targets) or (hidden, targets, sample_weight)")
     hidden, targets, sample_weight = batch if len(batch) == 3 else (*batch, None)
     hidden = _checked_table("hidden", hidden, hidden_units)
     targets = _checked_table("targets", targets, num_outputs)
@@ -416,11 +458,18 @@ def _checked_table(name, table, width):
     return table
 
 
-def check_range(gram):
-    """The Gram, refused where its sums overflowed."""
+def check_range(gram, dtype=np.float64):
+    """The Gram, refused where its sums overflowed in the dtype that they were made in."""
     if not (np.isfinite(np.diagonal(gram.products)).all() and np.isfinite(gram.target_squares).all()):
-        raise ValueError("sums of squares exceed float64 (1.8e308); scale the hidden activations and targets down")
+        limit = f"{np.dtype(dtype)} ({np.finfo(dtype).max:.1e})".replace("+", "")
+        raise ValueError(f"sums of squares exceed {limit}; scale the hidden activations and targets down")
     return gram
+
+
+def locked(array):
+    """The array, from now on read-only, so that a `Gram` takes it as it is."""
+    array.flags.writeable = False
+    return array
 
 
 def _checked_difference(before, left):
@@ -441,14 +490,23 @@ def _checked_difference(before, left):
             f"these rows are not among those added: without them hidden unit {i} would have a sum of squares of "
             f"{diagonal[i]:g} (it has {before.products[i, i]:g})"
         )
+    squares = left.target_squares
+    wrong = squares < -left.target_rounding if left.count else np.abs(squares) > left.target_rounding
+    if wrong.any():
+        i = int(wrong.argmax())
+        raise ValueError(
+            f"these targets are not among those added: without them output {i} would have a sum of squares of "
+            f"{squares[i]:g} (it has {before.target_squares[i]:g})"
+        )
     if left.count == 0:
         return Gram.empty(left.hidden_units, left.num_outputs)
+    left = dataclasses.replace(left, target_squares=np.maximum(squares, 0))
     dead = diagonal <= left.rounding
     if not dead.any():
         return left
     products, cross, hidden_sum = left.products.copy(), left.cross.copy(), left.hidden_sum.copy()
     products[dead], products[:, dead], cross[dead], hidden_sum[dead] = 0, 0, 0, 0
-    return dataclasses.replace(left, products=products, cross=cross, hidden_sum=hidden_sum)
+    return dataclasses.replace(left, products=locked(products), cross=cross, hidden_sum=hidden_sum)
 
 
 def _add_lower(total, part):

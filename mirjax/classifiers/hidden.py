@@ -60,6 +60,9 @@ from jax import lax
 from mirjax.classifiers.arithmetic import check_memory, double_precision
 from mirjax.classifiers.draws import CHUNK_BYTES, KINDS, grbf_shape, random_stream, rbf_shape
 
+SPREADS = 1e-140, 1e150
+"""Between these the squares of distances, and of parts of them, are numbers of float64."""
+
 
 def _relu(a):
     return jnp.maximum(a, 0)
@@ -250,7 +253,8 @@ def draw_layer(
         A `HiddenLayer`.
 
     Raises:
-        ValueError: a parameter out of range, x needed but missing, or an x without spread.
+        ValueError: a parameter out of range; x or sample_weight needed but missing, not finite, without spread, or so
+            large or small that distances are beyond float64.
     """
     _check(num_features, hidden_units, weights, activation, alpha, rbf_width, density)
     check_memory("the hidden layer", (hidden_units, num_features + 1), np.float64, "use fewer hidden_units")
@@ -265,6 +269,11 @@ def draw_layer(
         drawn["weights"], drawn["bias"] = KINDS[weights](num_features, hidden_units, stream, *extra)
     if alpha < 1:
         low, high = rows.min(0), rows.max(0)
+        if (spread := (high / 2 - low / 2).max()) > 0 and not SPREADS[0] < spread < SPREADS[1]:
+            raise ValueError(
+                f"x spreads over {2 * spread:.1e}, whose square is beyond float64, and alpha={alpha!r} needs "
+                "distances; standardise the features"
+            )
         centres = low + (high - low) * random_stream(seed, 0).random((hidden_units, num_features))
         drawn |= {"centres": centres} | (grbf_shape(centres) if activation == "grbf" else rbf_shape(centres))
     return HiddenLayer(**drawn, activation=activation, alpha=float(alpha), rbf_width=float(rbf_width))
@@ -273,6 +282,9 @@ def draw_layer(
 def _check(num_features, hidden_units, weights, activation, alpha, rbf_width, density):
     names = (*ACTIVATIONS, "grbf")
     least = 1 if alpha == 1 else 3 if activation == "grbf" else 2
+    for name, value in (("alpha", alpha), ("rbf_width", rbf_width), ("density", density)):
+        if not isinstance(value, numbers.Real):
+            raise ValueError(f"{name}={value!r} must be a number")
     for name, value in (("activation", activation), ("weights", weights)):
         known = names if name == "activation" else tuple(KINDS)
         if value not in known:
@@ -310,9 +322,13 @@ def _counted_rows(x, sample_weight, num_features, why):
     if x.ndim != 2 or x.shape[1] != num_features:
         raise ValueError(f"x has shape {x.shape}; expected [M, {num_features}]")
     weights = np.ones(len(x)) if sample_weight is None else np.asarray(sample_weight, np.float64)
-    if weights.shape != (len(x),) or not (weights >= 0).all():
-        raise ValueError(f"sample_weight of shape {weights.shape} must be {len(x)} numbers of at least 0")
+    if weights.shape != (len(x),) or not ((weights >= 0) & (weights < np.inf)).all():
+        raise ValueError(f"sample_weight of shape {weights.shape} must be {len(x)} finite numbers of at least 0")
     counted = weights > 0
     if not counted.any():
         raise ValueError("x has no row of weight above 0; the hidden layer needs one or more")
-    return (x, weights) if counted.all() else (x[counted], weights[counted])
+    x, weights = (x, weights) if counted.all() else (x[counted], weights[counted])
+    if not np.isfinite(x).all():
+        row, column = np.argwhere(~np.isfinite(x))[0]
+        raise ValueError(f"x[{row}, {column}] is {x[row, column]} (of the rows that count); remove or replace it first")
+    return x, weights

@@ -23,6 +23,8 @@ Names
 * `ArcCosineClassifier`, `ArcCosineRegressor`: the read-outs
 """
 
+import dataclasses
+
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
@@ -111,6 +113,7 @@ class _ArcCosine:
 
     def _solve(self, table, size):
         """α = √w γ, (PSKSP + λI) γ = PSY with S = diag √w; P takes off S1, of which an intercept takes care."""
+        from mirjax.classifiers.kernel_path import is_rounding
         from mirjax.classifiers.solvers import solve_gram
 
         root = np.sqrt(table.sample_weight)
@@ -119,7 +122,12 @@ class _ArcCosine:
         if self.fit_intercept:
             axis = root / np.sqrt(total)
             products, right = _project(products, axis), right - axis[:, None] * (axis @ right)[None, :]
-        mean = np.trace(products) / total
+        if is_rounding(products, table.hidden, table.sample_weight):
+            products = np.zeros_like(products)
+        # A row at the mean has a diagonal entry of 0, but for rounding.
+        np.fill_diagonal(products, np.maximum(products.diagonal(), 0))
+        spread = np.trace(products)
+        mean = spread / total
         self.penalty_ = float(self.ridge_ * mean)
         if self.fit_intercept:
             # The axis taken off gets the mean eigenvalue: no right side lies along it, and nothing is singular.
@@ -132,6 +140,10 @@ class _ArcCosine:
         if self.fit_intercept:
             residual = table.targets - table.hidden @ self.output_weights_
             self.intercept_ = table.sample_weight @ residual / total
+        if spread > 0:  # K is rounded as it was before its mean was taken off
+            size = table.sample_weight @ table.hidden.diagonal()
+            digits = max(diagnosis.digits - max(np.log10(size / spread), 0), 0)
+            diagnosis = dataclasses.replace(diagnosis, digits=float(digits))
         self._diagnose(diagnosis.check(self.digits, type(self).__name__))
 
     def _keep(self, size):

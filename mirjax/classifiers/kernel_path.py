@@ -17,9 +17,11 @@ Saunders, Gammerman and Vovk (1998), Ridge regression learning algorithm in dual
 Names
 -----
 * `KernelPath`: all ridges for a given kernel matrix
+* `is_rounding`: whether a centred kernel is nothing else
 """
 
 import functools
+import warnings
 
 import numpy as np
 
@@ -27,6 +29,22 @@ from mirjax.classifiers.arithmetic import one_blas_thread
 from mirjax.classifiers.inverses import SpectralInverse, held_out_of_inverse, kernel_spectrum
 from mirjax.classifiers.path import RegressionPath, checked_matrix
 from mirjax.classifiers.pseudo_inverse import CUTOFF
+from mirjax.classifiers.solvers import PrecisionWarning
+
+
+def is_rounding(centred, kernel, weight):
+    """Whether all of √w PKP √w [n, n] is rounding of K [n, n], of which a `PrecisionWarning` is given."""
+    spread = np.trace(centred)
+    rounding = 10 * np.finfo(kernel.dtype).eps * (weight @ np.abs(np.diagonal(kernel)))
+    if len(kernel) == 1 or not rounding or spread > rounding or np.diagonal(centred).min() < -rounding:
+        return False
+    warnings.warn(
+        f"the rows differ by rounding only (spread {spread:.1g}, rounding {rounding:.1g}), and the predictions are the "
+        "mean: scale or standardise the features",
+        PrecisionWarning,
+        stacklevel=3,
+    )
+    return True
 
 
 class KernelPath(RegressionPath):
@@ -70,17 +88,22 @@ class KernelPath(RegressionPath):
                 self._mean_kernel = kernel @ share
                 kernel = kernel - self._mean_kernel[:, None] - self._mean_kernel[None, :] + self._mean_kernel @ share
             self._centred = kernel * self._root[:, None] * self._root[None, :]
+            # Entries are rounded as K's are, not as the smaller centred ones.
+            weight, whole = self._weight[self._live], self._kernel[np.ix_(self._live, self._live)]
+            self._rounding = len(whole) * np.finfo(whole.dtype).eps * np.abs(whole).max() * weight.max()
+            if is_rounding(self._centred, whole, weight):
+                self._centred = np.zeros_like(self._centred)
             self._set_scale(np.trace(self._centred) / self._total)
 
     @functools.cached_property
     def _spectrum(self):
         lowest, values, vectors = kernel_spectrum(self._centred, self._unit)
-        if lowest < -1e-8 * values[-1:].sum():
+        if lowest < -self._rounding - 1e-8 * values[-1:].sum():
             raise ValueError(
                 f"kernel has the eigenvalue {lowest:.3g} beside {values[-1]:.3g}; it must be positive semidefinite: "
                 "use another kernel or add to its diagonal"
             )
-        return values, vectors
+        return np.where(values > self._rounding, values, 0.0), vectors
 
     def _inverse(self, ridge):
         values, vectors = self._spectrum

@@ -23,6 +23,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, check_X_y, validate_data
 
 from mirjax.classifiers import find_classes
+from mirjax.classifiers.probe_base import is_whole
 
 METRICS = ("euclidean", "cosine")
 
@@ -30,11 +31,17 @@ METRICS = ("euclidean", "cosine")
 def measure_distances(a, b, metric="euclidean"):
     """What orders the rows of b by their distance from those of a: f64[M, D], f64[N, D] → f64[M, N].
 
-    Euclidean distances are left squared. The cosine distance is ½‖u − u'‖² of the rows divided by their norms: this
-    is 1 − u·u' without its cancellation, so that rows in one direction are at most some 1e-32 apart.
+    Euclidean distances are left squared, in units of a power of two (a row's own, where it is 2¹⁰⁰ times the largest
+    entry of b: it is equally far from all of b): exact, so that no square over- or underflows whatever the scale. Only
+    entries of b below 1e-150 of its largest count as 0 where that lies outside 1e±100. The cosine distance is
+    ½‖u − u'‖² of the rows divided by their norms: this is 1 − u·u' without its cancellation, so that rows in one
+    direction are at most some 1e-32 apart.
     """
     if metric == "euclidean":
-        return cdist(a, b, "sqeuclidean")
+        largest = np.abs(b).max(initial=0)
+        unit = 0 if 1e-100 < largest < 1e100 else np.frexp(largest)[1]
+        above = np.maximum(np.frexp(np.abs(a).max(axis=1, initial=0))[1] - np.frexp(largest)[1] - 100, 0)
+        return cdist(np.ldexp(a, -(unit + above)[:, None]), np.ldexp(b, -unit), "sqeuclidean")
     a, zero_a = _directions(a)
     b, zero_b = _directions(b)
     return np.where(zero_a[:, None] | zero_b[None, :], 1.0, cdist(a, b, "sqeuclidean") / 2)
@@ -91,8 +98,11 @@ class NearestNeighbours(ClassifierMixin, BaseEstimator):
         # Everything is checked before anything is remembered.
         checked, labels = check_X_y(X, y, dtype=np.float64, estimator=self)
         classes, _ = find_classes(labels)
-        if not 1 <= self.n_neighbors <= len(checked):
-            raise ValueError(f"n_neighbors={self.n_neighbors!r} must be between 1 and the {len(checked)} training rows")
+        if not is_whole(self.n_neighbors) or self.n_neighbors > len(checked):
+            raise ValueError(
+                f"n_neighbors={self.n_neighbors!r} must be a whole number between 1 and the {len(checked)} training "
+                "rows"
+            )
         self.x_fit_, self.y_fit_ = validate_data(self, X, y, dtype=np.float64)
         self.classes_ = classes
         return self

@@ -24,7 +24,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
 from mirjax.classifiers import find_classes
-from mirjax.classifiers.probe_base import ProbeClassifier
+from mirjax.classifiers.probe_base import ProbeClassifier, is_number
 
 
 class GMMClassifier(ProbeClassifier):
@@ -64,15 +64,17 @@ class GMMClassifier(ProbeClassifier):
         """Fit to features X [M, D] and labels y [M] of at least two classes; returns self.
 
         Raises:
-            ValueError: a parameter out of range, features that are not finite, a single class, a class with fewer
-                rows than components (or with one row).
+            ValueError: a parameter out of range, features that are not finite or above 1e150, a single class, a class
+                with fewer rows than components (or with one row).
         """
-        self._refuse("components", self.components >= 1, "at least 1")
+        self._need_whole("components")
         self._refuse("priors", self.priors in ("equal", "training"), "'equal' or 'training'")
-        self._refuse("reg_covar", 0 <= self.reg_covar < np.inf, "finite and at least 0")
-        self._refuse("max_iter", self.max_iter >= 1, "at least 1")
+        self._refuse("reg_covar", is_number(self.reg_covar) and self.reg_covar >= 0, "a number, finite and at least 0")
+        self._need_whole("max_iter")
         with self._all_or_nothing():
             X, y = validate_data(self, X, y, dtype=np.float64)
+            if np.abs(X).max() > 1e150:
+                raise ValueError(f"X reaches {np.abs(X).max():.3g}, whose square leaves float64; scale the features")
             self.classes_, codes = find_classes(y)
             rows = np.bincount(codes)
             least = max(self.components, 2)
@@ -116,11 +118,18 @@ class GMMClassifier(ProbeClassifier):
             # Σ (x − μ)²/σ² as three products, about the middle of the class so that little cancels.
             middle = means.mean(axis=0)
             z, means, precisions = x - middle[None, :], means - middle[None, :], 1 / variances
-            distances = z**2 @ precisions.T - 2 * z @ (precisions * means).T + (precisions * means**2).sum(axis=1)
+            with np.errstate(over="ignore", invalid="ignore"):  # refused below
+                distances = z**2 @ precisions.T - 2 * z @ (precisions * means).T + (precisions * means**2).sum(axis=1)
             logarithms = np.log(2 * np.pi * variances).sum(axis=1)
             with np.errstate(divide="ignore"):  # a component without a row weighs nothing
                 log_weights = np.log(weights)
             likelihoods[:, k] = logsumexp(log_weights[None, :] - (distances + logarithms[None, :]) / 2, axis=1)
+        far = ~np.isfinite(likelihoods).all(axis=1)
+        if far.any():
+            raise ValueError(
+                f"X is so far from the classes in row {far.argmax()} that the square of the distance leaves float64; "
+                "scale the features as those of fit, or leave such rows out"
+            )
         return likelihoods
 
     def _scores(self, x):

@@ -28,7 +28,7 @@ Names
 """
 
 import dataclasses
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -77,9 +77,15 @@ def fit_autoencoder(x, units, random, *, ridge, activation="sigmoid", standardis
     Returns:
         An `Autoencoder`.
 
+    Raises:
+        ValueError: a ridge or an activation out of range, more memory than this machine has.
+
     Reference:
         Kasun et al. (2013), equations 4 to 9.
     """
+    if not (np.isscalar(ridge) and isinstance(ridge, Real) and 0 <= ridge < np.inf):
+        raise ValueError(f"ridge={ridge!r} must be a number, finite and at least 0")
+    _check_activation(activation)
     num_rows, num_features = x.shape
     check_memory("the activations of a layer", (num_rows, units))
     w = np.ones(num_rows) if sample_weight is None else sample_weight
@@ -90,6 +96,11 @@ def fit_autoencoder(x, units, random, *, ridge, activation="sigmoid", standardis
     weights = np.ascontiguousarray(output_weights.T)
     mean, deviation = standardisation(x @ weights, w) if standardise else (np.zeros(units), np.ones(units))
     return Autoencoder(weights / deviation, -mean / deviation, "identity" if units == num_features else activation)
+
+
+def _check_activation(activation):
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation={activation!r} is none of {', '.join(ACTIVATIONS)}")
 
 
 def _draw(num_features, units, random):
@@ -106,8 +117,7 @@ class _Multilayer:
     _layer_is_learnt = True
 
     def _candidates(self, validation):
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation={self.activation!r} is none of {', '.join(ACTIVATIONS)}")
+        _check_activation(self.activation)
         self._layer_ridges()
         return super()._candidates(validation)
 

@@ -8,9 +8,11 @@ Names
 -----
 * `Probe`: fits that are all or nothing, `learnt` and `restore`
 * `ProbeClassifier`: decisions from a subclass's `_scores`
+* `is_whole`, `is_number`: what parameters must be
 """
 
 import contextlib
+from numbers import Integral, Real
 
 import numpy as np
 from scipy.special import expit, softmax
@@ -18,6 +20,16 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mirjax.classifiers.arithmetic import one_blas_thread
+
+
+def is_whole(value, least=1):
+    """Whether a parameter is a whole number (no truth value) of at least so much."""
+    return isinstance(value, Integral) and not isinstance(value, bool | np.bool_) and value >= least
+
+
+def is_number(value):
+    """Whether a parameter is a finite number (no truth value, no text)."""
+    return isinstance(value, Real) and not isinstance(value, bool | np.bool_) and bool(np.isfinite(value))
 
 
 class Probe(BaseEstimator):
@@ -40,6 +52,13 @@ class Probe(BaseEstimator):
             vars(self).clear()
             vars(self).update(before)
             raise
+
+    def _need_whole(self, name):
+        self._refuse(name, is_whole(getattr(self, name)), "a whole number, at least 1")
+
+    def _need_above_0(self, name):
+        value = getattr(self, name)
+        self._refuse(name, is_number(value) and value > 0, "a number, finite and above 0")
 
     def _refuse(self, name, holds, remedy):
         if not holds:

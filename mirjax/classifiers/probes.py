@@ -28,7 +28,6 @@ Names
 import warnings
 
 import numpy as np
-from scipy.linalg import solve
 from sklearn.base import RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, SGDClassifier
@@ -37,7 +36,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from mirjax.classifiers import find_classes
-from mirjax.classifiers.probe_base import Probe, ProbeClassifier
+from mirjax.classifiers.probe_base import Probe, ProbeClassifier, is_whole
+from mirjax.classifiers.solvers import solve_rows
 
 
 class _Linear(ProbeClassifier):
@@ -59,7 +59,8 @@ def solve_squared_hinge(x, signs, costs, max_iter):
 
         (I + 2 X_Aᵀ C_A X_A) w = 2 X_Aᵀ C_A y_A,
 
-    solved on the smaller side. When a full step leaves A as it is, w is the minimum: the loss is quadratic there.
+    solved by `solvers.solve_rows`, to its digits. Half of −gradient·step is what the loss would still fall if A stayed
+    as it is, whatever the scale of the columns: steps end where it is rounding, or where none finds a lower loss.
 
     Args:
         x: f64[M, D].
@@ -68,7 +69,8 @@ def solve_squared_hinge(x, signs, costs, max_iter):
         max_iter: most steps.
 
     Returns:
-        w f64[D], the steps taken, and whether the minimum was reached.
+        w f64[D], the steps taken, and whether the minimum was reached: the last step promised no more
+        than 1e-8 of the loss.
 
     Reference:
         Keerthi and DeCoste (2005), A modified finite Newton method for fast solution of large scale linear SVMs.
@@ -83,20 +85,16 @@ def solve_squared_hinge(x, signs, costs, max_iter):
     loss, active = evaluate(w)
     for step in range(1, max_iter + 1):
         rows, y, c = x[active], signs[active], costs[active]
-        if len(rows) < x.shape[1]:
-            point = rows.T @ solve(rows @ rows.T + np.diag(1 / (2 * c)), y, assume_a="pos")
-        else:
-            scaled = np.sqrt(2 * c)[:, None] * rows
-            point = solve(scaled.T @ scaled + np.eye(x.shape[1]), 2 * rows.T @ (c * y), assume_a="pos")
+        root = np.sqrt(2 * c)
+        point = solve_rows(root[:, None] * rows, (root * y)[:, None], 1.0)[0][:, 0] if len(rows) else np.zeros_like(w)
         gradient = w - 2 * rows.T @ (c * (y - rows @ w))
-        slope, share = gradient @ (point - w), 1.0
+        promise, share = abs(gradient @ (point - w)), 1.0
         after, active_after = evaluate(point)
-        while after > loss + 1e-4 * share * slope and share * -slope > 1e-15 * loss:
+        while after > loss - 1e-4 * share * promise and share * promise > 1e-15 * loss:
             share /= 2
             after, active_after = evaluate(w + share * (point - w))
-        done = share == 1 and np.array_equal(active, active_after)
-        if done or share * -slope <= 1e-15 * loss:  # no lower loss within rounding
-            return point if done else w, step, True
+        if share * promise <= 1e-15 * loss:  # no lower loss within rounding
+            return w, step, bool(promise <= 1e-8 * loss)
         w, loss, active = w + share * (point - w), after, active_after
     return w, max_iter, False
 
@@ -144,12 +142,12 @@ class LinearProbe(_Linear):
             ValueError: a parameter out of range, features that are not finite, a single class, a negative weight.
 
         Warns:
-            ConvergenceWarning: `max_iter` steps were not enough.
+            ConvergenceWarning: `max_iter` steps, or the digits of float64, were not enough.
         """
         self._refuse("kind", self.kind in ("logistic", "svm"), "'logistic' or 'svm'")
-        self._refuse("C", 0 < self.C < np.inf, "finite and above 0")
-        self._refuse("tol", self.tol > 0, "above 0")
-        self._refuse("max_iter", self.max_iter >= 1, "at least 1")
+        self._need_above_0("C")
+        self._need_above_0("tol")
+        self._need_whole("max_iter")
         with self._all_or_nothing():
             X, y = validate_data(self, X, y, dtype=np.float64)
             weight = _check_sample_weight(
@@ -174,7 +172,8 @@ class LinearProbe(_Linear):
         self.n_iter_ = max(steps for _, steps, _ in solved)
         if not all(reached for _, _, reached in solved):
             warnings.warn(
-                f"the SVM has not reached its minimum in max_iter={self.max_iter} steps; raise max_iter",
+                f"the SVM has not reached its minimum in {self.n_iter_} of max_iter={self.max_iter} steps; raise "
+                "max_iter, or standardise the features (Scaled)",
                 ConvergenceWarning,
                 stacklevel=3,
             )
@@ -212,8 +211,8 @@ class SGDProbe(_Linear):
         Raises:
             ValueError: a parameter out of range, features that are not finite, a single class.
         """
-        self._refuse("alpha", 0 < self.alpha < np.inf, "finite and above 0")
-        self._refuse("max_iter", self.max_iter >= 1, "at least 1")
+        self._need_above_0("alpha")
+        self._need_whole("max_iter")
         with self._all_or_nothing():
             X, y = validate_data(self, X, y, dtype=np.float64)
             self.classes_, _ = find_classes(y)
@@ -223,10 +222,13 @@ class SGDProbe(_Linear):
 
 class _MLP(Probe):
     def _checked_hidden(self):
-        hidden = tuple(np.atleast_1d(self.hidden).tolist())
-        whole = all(isinstance(units, int) and units >= 1 for units in hidden)
-        self._refuse("hidden", hidden and whole, "the widths of the hidden layers, whole numbers of at least 1")
-        self._refuse("max_iter", self.max_iter >= 1, "at least 1")
+        hidden = tuple(self.hidden) if isinstance(self.hidden, tuple | list | np.ndarray) else (self.hidden,)
+        self._refuse(
+            "hidden",
+            hidden and all(map(is_whole, hidden)),
+            "the widths of the hidden layers, whole numbers of at least 1",
+        )
+        self._need_whole("max_iter")
         return {"hidden_layer_sizes": hidden, "max_iter": self.max_iter, "random_state": self.random_state}
 
     def _keep(self, fitted):

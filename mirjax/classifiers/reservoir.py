@@ -36,7 +36,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from mirjax.classifiers.arithmetic import double_precision, one_blas_thread
+from mirjax.classifiers.arithmetic import check_bytes, double_precision, one_blas_thread
 
 BLOCK = 64  # clips of one compiled program; the last block is filled up, so that a clip's digits are its own
 STEP = 32  # frames are padded to a multiple of it: few programs for many lengths
@@ -151,7 +151,8 @@ class Reservoir:
             bidirectional: run from last to first frame too.
 
         Raises:
-            ValueError: a value out of range; so few connections that none close a circle (all eigenvalues 0).
+            ValueError: a value out of range; more units than the memory holds; so few connections that none close a
+                circle (all eigenvalues 0).
         """
         for name, value in (("num_inputs", num_inputs), ("units", units)):
             if not (isinstance(value, Integral) and value >= 1):
@@ -166,6 +167,8 @@ class Reservoir:
         for name, value in (("density", density), ("leak_rate", leak_rate)):
             if not (isinstance(value, Real) and 0 < value <= 1):
                 raise ValueError(f"{name}={value!r} must be above 0 and at most 1")
+        # Three arrays of this size are there at once while they are drawn.
+        check_bytes(f"the recurrent weights [{units}, {units}]", 3 * 8 * float(units) ** 2, "use fewer hidden_units")
         generator = np.random.default_rng(seed)
         weights = generator.standard_normal((units, units)) * (generator.random((units, units)) < density)
         with one_blas_thread():

@@ -13,6 +13,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_classifier
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from mirjax.classifiers.arithmetic import power_of_two
+
 
 def standardisation(x, sample_weight=None):
     """Mean and population standard deviation f64[D] of the columns of x [M, D]; a deviation of 0 becomes 1.
@@ -22,8 +24,12 @@ def standardisation(x, sample_weight=None):
 
     Args:
         x: rows [M, D].
-        sample_weight: weights [M], at least 0; None is 1 each.
+        sample_weight: weights [M], at least 0; None is 1 each. Rows of weight 0 count as absent.
     """
+    if sample_weight is not None and not np.all(counted := sample_weight > 0):
+        x, sample_weight = x[counted], sample_weight[counted]
+    size = power_of_two(np.abs(x).max(axis=0))
+    x = x / size
     if sample_weight is None:
         mean, deviation = x.mean(axis=0), x.std(axis=0)
     else:
@@ -31,7 +37,7 @@ def standardisation(x, sample_weight=None):
         deviation = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=sample_weight))
     constant = x.max(axis=0) == x.min(axis=0)
     varies = ~constant & (deviation > 1e-12 * np.abs(x).max(axis=0))
-    return np.where(constant, x[0], mean), np.where(varies, deviation, 1.0)
+    return np.where(constant, x[0], mean) * size, np.where(varies, deviation * size, 1.0)
 
 
 def _has(method):

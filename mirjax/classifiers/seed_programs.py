@@ -8,23 +8,30 @@ R ridges. H = φ(xW + b) [n, h] of one pair, λ = ridge · mean diagonal of Hᵀ
 the head of `seeds`, for n < h (dual) and n ≥ h (primal). Pairs are vmapped, or follow each other (`lax.map`) where
 `vmapped` is False. All is of the dtype given.
 
+Condition numbers are those of HHᵀ + λI (dual) or HᵀH + λI (primal). The primal held-out scores lose digits once more in
+I − Z_fᵀZ_f, where rows determine their own scores: they are multiplied by 1 over the square of its factor's smallest
+diagonal element, up to the bound 1 + trace(HᵀH) / λ of both.
+
 Source
 ------
 Dubrule (1983), Cross validation of kriging in a unique neighborhood, Mathematical Geology 15.
 
 Names
 -----
-* `held_out`, `solved`, `predicted`: held-out scores, output weights and scores of a chunk
+* `held_out`, `solved`: held-out scores and output weights of a chunk, with condition numbers; `predicted`: scores
 """
 
 import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.scipy.linalg import solve_triangular
 
 from mirjax.classifiers.hidden import ACTIVATIONS
+
+STEPS = 5  # of the power method: eigenvalues within a small factor
 
 _dot = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
@@ -53,9 +60,31 @@ def _centred(values, fit_intercept):
     return values - mean[None, :], mean
 
 
+def _largest_eigenvalue(product, size, dtype):
+    """Of a positive semi-definite matrix given by its product with a vector; some steps of the power method."""
+
+    def step(_, vector):
+        return product(vector / jnp.linalg.norm(vector))
+
+    start = jnp.asarray(np.random.default_rng(0).standard_normal(size), dtype)
+    return jnp.linalg.norm(lax.fori_loop(0, STEPS, step, start))
+
+
+def _condition(matrix, factor):
+    """Condition number of a positive definite matrix [p, p] with Cholesky factor L, within a small factor."""
+
+    def inverse(vector):
+        half = solve_triangular(factor, vector, lower=True)
+        return solve_triangular(factor, half, lower=True, trans=1)
+
+    product = functools.partial(_dot, matrix)
+    size, dtype = len(matrix), matrix.dtype
+    return _largest_eigenvalue(product, size, dtype) * _largest_eigenvalue(inverse, size, dtype)
+
+
 @functools.partial(jax.jit, static_argnames=("sizes", "activation", "fit_intercept", "vmapped"))
 def held_out(x, weights, bias, targets, ridges, rows, mask, position, *, sizes, activation, fit_intercept, vmapped):
-    """Chunk [a, M, D], [a, s, D, H], [a, s, H] → scores [a, s, Z, R, M, K]."""
+    """Chunk [a, M, D], [a, s, D, H], [a, s, H] → scores [a, s, Z, R, M, K] and condition numbers [a, s, R]."""
 
     def one(x, weights, bias):
         hidden, _ = _centred(_activations(x, weights, bias, activation), fit_intercept)
@@ -65,23 +94,27 @@ def held_out(x, weights, bias, targets, ridges, rows, mask, position, *, sizes, 
         common = {"fit_intercept": fit_intercept, "vmapped": vmapped}
         primal = tuple(size for size in sizes if size <= len(hidden))
         dual = sizes[len(primal) :]
-        residuals = _primal_residuals(*parts, sizes=primal, **common) if primal else []
-        residuals += _dual_residuals(*parts, sizes=dual, **common) if dual else []
+        found = _primal_residuals(*parts, sizes=primal, **common) if primal else []
+        found += _dual_residuals(*parts, sizes=dual, **common) if dual else []
+        residuals, conditions = zip(*found, strict=True)
         flat = jnp.stack(residuals).reshape(len(sizes), len(ridges), rows.size, targets.shape[1])
-        return targets[None, None] - flat[:, :, position]
+        return targets[None, None] - flat[:, :, position], jnp.max(jnp.stack(conditions), axis=0)
 
     return _over_pairs(one, x, (weights, bias), vmapped)
 
 
 def _primal_residuals(hidden, targets, penalties, rows, mask, *, sizes, fit_intercept, vmapped):
-    """Z tables [R, F, m, K] of held-out residuals from one Cholesky factorisation for each ridge."""
+    """Held-out residuals [R, F, m, K] and condition numbers [R] of each size, from one Cholesky factor a ridge."""
     hidden = hidden[:, : sizes[-1]]
     gram = _dot(hidden.T, hidden)
     pairs = mask[:, :, None] * mask[:, None, :]
     eye = jnp.eye(rows.shape[1], dtype=hidden.dtype)[None]
 
     def one_ridge(penalty):
-        factor = jnp.linalg.cholesky(gram + penalty * jnp.eye(len(gram), dtype=gram.dtype))
+        regular = gram + penalty * jnp.eye(len(gram), dtype=gram.dtype)
+        factor = jnp.linalg.cholesky(regular)
+        # Leading blocks, the Gram matrices of smaller sizes, are conditioned no worse.
+        condition = _condition(regular, factor)
         z = solve_triangular(factor, hidden.T, lower=True)
         residuals, left, hat = [], targets, pairs * (float(fit_intercept) / len(hidden))
         for start, stop in zip((0, *sizes[:-1]), sizes, strict=True):
@@ -89,14 +122,15 @@ def _primal_residuals(hidden, targets, penalties, rows, mask, *, sizes, fit_inte
             left = left - _dot(block.T, _dot(block, targets))
             held = block.T[rows] * mask[:, :, None]
             hat = hat + _dot(held, held.transpose(0, 2, 1))
-            residuals.append(_solve_each(eye - hat, left[rows] * mask[:, :, None], vmapped))
+            found, pivot = _solve_each(eye - hat, left[rows] * mask[:, :, None], vmapped)
+            residuals.append((found, jnp.minimum(condition / pivot, 1 + jnp.trace(gram) / penalty)))
         return residuals
 
     return lax.map(one_ridge, penalties)
 
 
 def _dual_residuals(hidden, targets, penalties, rows, mask, *, sizes, fit_intercept, vmapped):
-    """Z tables [R, F, m, K] of held-out residuals from one eigendecomposition for each size."""
+    """Held-out residuals [R, F, m, K] and condition numbers [R] of each size, from its eigendecomposition."""
     n = len(hidden)
     pairs = mask[:, :, None] * mask[:, None, :]
     padding = (1 - mask)[:, :, None] * jnp.eye(rows.shape[1], dtype=hidden.dtype)[None]
@@ -116,28 +150,29 @@ def _dual_residuals(hidden, targets, penalties, rows, mask, *, sizes, fit_interc
             q = _dot(weighted, held.transpose(0, 2, 1)) + padding
             if fit_intercept:
                 q = q - pairs / (n * (moved + penalty))
-            return _solve_each(q, _dot(weighted, projected), vmapped)
+            return _solve_each(q, _dot(weighted, projected), vmapped)[0]
 
-        residuals.append(lax.map(one_ridge, penalties))
+        residuals.append((lax.map(one_ridge, penalties), (values[-1] + penalties) / (values[0] + penalties)))
     return residuals
 
 
 def _solve_each(matrices, right, vmapped):
-    """The solutions of positive definite systems [F, m, m], [F, m, K]."""
+    """The solutions of positive definite systems [F, m, m], [F, m, K], and the smallest pivot of all."""
     if matrices.shape[-1] == 1:
-        return right / matrices
-    return _each(lambda system: _solve(*system), (matrices, right), vmapped)
+        return right / matrices, jnp.min(matrices)
+    found, factors = _each(lambda system: _solve(*system), (matrices, right), vmapped)
+    return found, jnp.min(jnp.diagonal(factors, axis1=1, axis2=2)) ** 2
 
 
 def _solve(matrix, right):
-    """The solution of a positive definite system [m, m], [m, K]."""
+    """The solution of a positive definite system [m, m], [m, K], and its Cholesky factor."""
     factor = jnp.linalg.cholesky(matrix)
-    return solve_triangular(factor, solve_triangular(factor, right, lower=True), lower=True, trans=1)
+    return solve_triangular(factor, solve_triangular(factor, right, lower=True), lower=True, trans=1), factor
 
 
 @functools.partial(jax.jit, static_argnames=("activation", "fit_intercept", "vmapped"))
 def solved(x, weights, bias, targets, ridge, *, activation, fit_intercept, vmapped):
-    """Chunk → output weights [a, s, H, K] and intercepts [a, s, K]."""
+    """Chunk → output weights [a, s, H, K], intercepts [a, s, K] and condition numbers [a, s]."""
 
     def one(x, weights, bias):
         hidden, means = _centred(_activations(x, weights, bias, activation), fit_intercept)
@@ -146,9 +181,10 @@ def solved(x, weights, bias, targets, ridge, *, activation, fit_intercept, vmapp
         penalty = ridge * (jnp.sum(hidden**2) / h)
         small = _dot(hidden, hidden.T) if n < h else _dot(hidden.T, hidden)
         right = centred if n < h else _dot(hidden.T, centred)
-        found = _solve(small + penalty * jnp.eye(len(small), dtype=small.dtype), right)
+        regular = small + penalty * jnp.eye(len(small), dtype=small.dtype)
+        found, factor = _solve(regular, right)
         beta = _dot(hidden.T, found) if n < h else found
-        return beta, offset - _dot(means, beta)
+        return beta, offset - _dot(means, beta), _condition(regular, factor)
 
     return _over_pairs(one, x, (weights, bias), vmapped)
 

@@ -22,6 +22,9 @@ as jaxlib's batched LAPACK calls wait for threads of the pool they run on, and t
 ever (jaxlib 0.10.2). So on a CPU the scores do not depend on the chunk; on an accelerator another order of
 summation changes them by rounding.
 
+Digits: a condition number κ² of the regularised Gram matrix costs log₁₀(10 · eps · κ²) of them. It is at most
+1 + H / ridge; the programs estimate it, and a `PrecisionWarning` tells where fewer than `DIGITS` are left.
+
 Source
 ------
 Huang, Zhu and Siew (2006), Extreme learning machine, Neurocomputing 70; Dubrule (1983), Cross validation of kriging
@@ -40,6 +43,8 @@ Names
 
 import dataclasses
 import functools
+import numbers
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +53,10 @@ import numpy as np
 from mirjax.classifiers.arithmetic import double_precision, one_blas_thread
 from mirjax.classifiers.hidden import draw_layer
 from mirjax.classifiers.seed_programs import held_out, predicted, solved
+from mirjax.classifiers.solvers import GROWTH, PrecisionWarning
+
+DIGITS = {np.dtype(np.float64): 4.0, np.dtype(np.float32): 2.0}
+"""Correct decimal digits of the scores that are asked for; fewer warn."""
 
 
 def held_out_scores(
@@ -77,7 +86,7 @@ def held_out_scores(
         activation: a name of `hidden.ACTIVATIONS`.
         fit_intercept: whether an intercept without penalty is fitted.
         memory: bytes a chunk may take beside input and result, see `chunk_bytes`.
-        dtype: float64, or float32, which needs ridges of about 1e-3 and more.
+        dtype: float64, or float32, which needs ridges of about 1e-2 and more.
 
     Returns:
         Scores f64[A, S, Z, R, M, K]; A = 1 for features [M, D], Z = 1 for one size.
@@ -85,6 +94,9 @@ def held_out_scores(
     Raises:
         ValueError: an argument out of range, one seed takes more than `memory`, or a ridge is too small for the
             dtype (scores that are not finite).
+
+    Warns:
+        PrecisionWarning: a condition number leaves the scores fewer than `DIGITS` correct decimal digits.
     """
     x, widths = _feature_sets(x)
     targets = _table("targets", targets, len(x[0]))
@@ -97,14 +109,18 @@ def held_out_scores(
     chunk = _chunk(memory, taken, len(x), len(seeds))
     settings = {"sizes": sizes, "activation": activation, "fit_intercept": bool(fit_intercept), "vmapped": _vmapped()}
     scores = np.empty((len(x), len(seeds), len(sizes), len(ridges), *targets.shape))
+    conditions = np.empty((len(x), len(seeds), len(ridges)))
     with one_blas_thread(), double_precision():
         shared = [jnp.asarray(value, dtype) for value in (targets, ridges)]
         shared += [jnp.asarray(rows), jnp.asarray(mask, dtype), jnp.asarray(position)]
         for sets, some, drawn in _chunks(x, widths, seeds, chunk, sizes[-1], weights, activation, dtype):
-            found = np.asarray(held_out(*drawn, *shared, **settings))
+            found = held_out(*drawn, *shared, **settings)
             del drawn  # before the next layers are drawn
-            scores[sets, some] = found[: sets.stop - sets.start, : some.stop - some.start]
+            for value, part in zip((scores, conditions), found, strict=True):
+                value[sets, some] = np.asarray(part)[: sets.stop - sets.start, : some.stop - some.start]
+            del found, part
     _check_finite(scores.transpose(3, 0, 1, 2, 4, 5), ridges, dtype)
+    _check_digits("held_out_scores", conditions, seeds, ridges, dtype)
     return scores
 
 
@@ -116,6 +132,8 @@ class FittedSeeds:
         layers: the hidden layers, tuple [A] of tuples [S].
         output_weights: f64[A, S, H, K].
         intercepts: f64[A, S, K], zeros without an intercept.
+        condition_numbers: of the regularised Gram matrix that was factorised, of rows or units whichever are fewer;
+            f64[A, S], within a small factor.
         activation: of the layers, a name of `hidden.ACTIVATIONS`.
         widths: D of each feature set, int[A].
     """
@@ -123,6 +141,7 @@ class FittedSeeds:
     layers: tuple
     output_weights: np.ndarray
     intercepts: np.ndarray
+    condition_numbers: np.ndarray
     activation: str
     widths: tuple
 
@@ -153,6 +172,9 @@ def fit_seeds(
 
     Raises:
         ValueError: as for `held_out_scores`.
+
+    Warns:
+        PrecisionWarning: as `held_out_scores`, of the scores of rows like those fitted.
     """
     x, widths = _feature_sets(x)
     targets = _table("targets", targets, len(x[0]))
@@ -166,15 +188,18 @@ def fit_seeds(
     layers = [[None] * len(seeds) for _ in widths]
     beta = np.empty((len(x), len(seeds), sizes[0], targets.shape[1]))
     intercepts = np.empty((len(x), len(seeds), targets.shape[1]))
+    conditions = np.empty((len(x), len(seeds)))
     with one_blas_thread(), double_precision():
         shared = jnp.asarray(targets, dtype), jnp.asarray(ridges[0], dtype)
         for sets, some, drawn in _chunks(x, widths, seeds, chunk, sizes[0], weights, activation, dtype, layers):
             found = solved(*drawn, *shared, **settings)
             del drawn  # before the next layers are drawn
-            for value, part in zip((beta, intercepts), found, strict=True):
+            for value, part in zip((beta, intercepts, conditions), found, strict=True):
                 value[sets, some] = np.asarray(part)[: sets.stop - sets.start, : some.stop - some.start]
+            del found, part
     _check_finite(beta[None], ridges, dtype)
-    return FittedSeeds(tuple(map(tuple, layers)), beta, intercepts, activation, widths)
+    _check_digits("fit_seeds", conditions[:, :, None], seeds, ridges, dtype)
+    return FittedSeeds(tuple(map(tuple, layers)), beta, intercepts, conditions, activation, widths)
 
 
 def predict_seeds(fitted, x, *, memory=2**30, dtype=np.float64):
@@ -251,13 +276,14 @@ def _chunk(memory, taken, num_sets, num_seeds):
 
     `taken` says how many bytes a number of pairs takes; it grows linearly.
     """
-    if not memory > 0:
-        raise ValueError(f"memory={memory!r} must be above 0 bytes")
+    if not (isinstance(memory, numbers.Real) and memory > 0):
+        raise ValueError(f"memory={memory!r} must be a number of bytes above 0")
     if taken(1) > memory:
         raise ValueError(
             f"memory={memory} bytes is less than the {taken(1)} bytes that one seed takes; raise memory, or lower "
             "hidden_units or the number of rows or ridges"
         )
+    memory = min(memory, taken(num_sets * num_seeds))  # it may be infinite
     pairs = 1 + int((memory - taken(1)) // (taken(2) - taken(1)))
     if pairs < num_seeds:
         # As even as can be: padding is computed too.
@@ -375,7 +401,10 @@ def _sizes(hidden_units):
 
 
 def _ridges(name, ridges):
-    values = np.atleast_1d(np.asarray(ridges, np.float64))
+    try:
+        values = np.atleast_1d(np.asarray(ridges, np.float64))
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}={ridges!r} must be numbers above 0") from None
     if values.ndim != 1 or not values.size or not ((values > 0) & np.isfinite(values)).all():
         raise ValueError(f"{name}={ridges!r} must be finite and above 0 (0 is ELMClassifier's pseudo-inverse)")
     return values
@@ -389,9 +418,13 @@ def _seeds(seeds):
 
 
 def _dtype(dtype):
-    if np.dtype(dtype) not in (np.float32, np.float64):
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found not in DIGITS:
         raise ValueError(f"dtype={dtype!r} must be float32 or float64")
-    return np.dtype(dtype)
+    return found
 
 
 def _check_finite(values, ridges, dtype):
@@ -401,4 +434,19 @@ def _check_finite(values, ridges, dtype):
         raise ValueError(
             f"ridge {bad} is too small for these features in {dtype}: no factorisation; raise it"
             + (" or take dtype=float64" if dtype == np.float32 else "")
+        )
+
+
+def _check_digits(what, conditions, seeds, ridges, dtype):
+    """One warning a call, of the worst pair, where condition numbers [A, S, R] leave fewer digits than asked for."""
+    a, s, r = np.unravel_index(np.argmax(conditions), conditions.shape)
+    error = GROWTH * np.finfo(dtype).eps * conditions[a, s, r]
+    digits = float(np.clip(-np.log10(error), 0, 16))
+    if digits < DIGITS[dtype]:
+        warnings.warn(
+            f"{what}: about {digits:.1f} correct digits of {DIGITS[dtype]:g} asked for, at worst (ridge {ridges[r]:g}, "
+            f"feature set {a}, seed {seeds[s]}); the condition number is {conditions[a, s, r]:.1e}. Raise the ridge, "
+            "standardise the features" + (" or take dtype=float64" if dtype == np.float32 else ""),
+            PrecisionWarning,
+            stacklevel=3,
         )

@@ -45,8 +45,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mirjax.classifiers.arithmetic import _WITH_FLOAT64
-from mirjax.classifiers.gram import Gram, check_range
+from mirjax.classifiers.gram import Gram, check_range, locked
 from mirjax.classifiers.hidden import HiddenLayer, apply
+from mirjax.classifiers.solvers import check_dtype
 
 _NEVER = np.iinfo(np.int32).max
 _AHEAD = 2  # steps that may wait for their device: the next batch is made while one is worked on, and no more are kept
@@ -83,9 +84,7 @@ def accumulate(layer, batches, *, mesh=None, precision="highest", dtype=None, co
             f"mesh has devices of process(es) {sorted(crowd)}; it must hold those of process {jax.process_index()} "
             f"only, or of all {jax.process_count()}"
         )
-    dtype = np.dtype(dtype or (np.float64 if own[0].platform in _WITH_FLOAT64 else np.float32))
-    if dtype not in (np.float64, np.float32):
-        raise ValueError(f"dtype={dtype.name} must be float64 or float32")
+    dtype = check_dtype(dtype or (np.float64 if own[0].platform in _WITH_FLOAT64 else np.float32))
     if precision not in _UNITS:
         raise ValueError(f"precision={precision!r} must be one of {', '.join(_UNITS)}")
     compensated = dtype == np.float32 if compensated is None else bool(compensated)
@@ -109,7 +108,7 @@ def accumulate(layer, batches, *, mesh=None, precision="highest", dtype=None, co
     unit = np.finfo(np.float64).eps / 2 if dtype == np.float64 else _UNITS[precision]
     # Rounding of one batch's product, then of the sums: once a step and a device; pairs keep what that loses.
     terms = rows + 5 + (2 if compensated else steps + len(devices))
-    return _as_gram(sums, hidden_units, num_outputs, counts, terms * unit)
+    return _as_gram(sums, hidden_units, num_outputs, counts, terms * unit, dtype)
 
 
 def _as_function(layer, dtype):
@@ -165,7 +164,10 @@ class _LocalSums:
         # The batches themselves are made outside of this: their own arithmetic stays as its author meant it.
         with jax.enable_x64(self._dtype == np.float64):
             filled = [self._filled(array) for array in (x, targets, weights)]
-            hidden = jax.eval_shape(self._function, self._params, filled[0])
+            try:
+                hidden = jax.eval_shape(self._function, self._params, filled[0])
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"the layer does not take x {x.shape} of batch {number}: {error}") from error
             shape = getattr(hidden, "shape", None)
             if shape is None or len(shape) != 2 or shape[0] != self._size:
                 raise ValueError(f"the layer makes {shape} of x {filled[0].shape}; expected ({self._size}, H)")
@@ -226,6 +228,9 @@ class _LocalSums:
 
 
 def _checked(batch, number):
+    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+        what = f"has {len(batch)} parts" if isinstance(batch, (tuple, list)) else f"is a {type(batch).__name__}"
+        raise ValueError(f"batch {number} {what}; expected (x, targets) or (x, targets, weights)")
     x, targets, weights = (*batch, None) if len(batch) == 2 else batch
     x, targets = (a if isinstance(a, jax.Array) else np.asarray(a) for a in (x, targets))
     weights = weights if weights is None or isinstance(weights, jax.Array) else np.asarray(weights)
@@ -347,8 +352,12 @@ def _cut(sums, num_parts):
     return tuple(leading), tuple(part - top for part, top in zip(sums, leading, strict=True))
 
 
-def _as_gram(blocks, hidden_units, num_outputs, count, rounding):
-    """The `Gram` that is in the blocks of ZᵀZ, Z = [h, y, 1]."""
+def _as_gram(blocks, hidden_units, num_outputs, count, rounding, dtype):
+    """The `Gram` that is in the blocks of ZᵀZ, Z = [h, y, 1], made in some dtype with a relative rounding.
+
+    Numbers below the normal ones may be 0 to a device: in float32 (1e-38, so activations of 1e-19) each of a few
+    operations a row can lose so much more.
+    """
     h, k = hidden_units, num_outputs
     full = np.zeros((h + k + 1, h + k + 1))
     for block, (start, stop) in zip(blocks, _blocks(len(full)), strict=True):
@@ -356,14 +365,16 @@ def _as_gram(blocks, hidden_units, num_outputs, count, rounding):
         full[start:stop, stop:] = block[stop - start :].T
         full[start:stop, start:stop] += np.tril(block[: stop - start], -1).T
     diagonal = np.diagonal(full).copy()
+    bound = rounding * diagonal + (4 * count * float(np.finfo(dtype).tiny) if dtype == np.float32 else 0.0)
     gram = Gram(
-        products=full[:h, :h].copy(),
+        products=locked(full[:h, :h].copy()),
         cross=full[:h, h : h + k].copy(),
         hidden_sum=full[:h, -1].copy(),
         target_sum=full[h : h + k, -1].copy(),
         target_squares=diagonal[h : h + k],
         weight=float(diagonal[-1]),
         count=count,
-        rounding=rounding * diagonal[:h],
+        rounding=bound[:h],
+        target_rounding=bound[h : h + k],
     )
-    return check_range(gram)
+    return check_range(gram, dtype)

@@ -28,6 +28,7 @@ Names
 -----
 * `solve_rows`: from H and Y; `solve_gram`: from HᵀH and HᵀY
 * `Diagnosis`: method, condition number, digits, rank; `PrecisionWarning`: what its `check` gives
+* `check_penalty`, `check_dtype`: refuse what is no penalty, no precision
 """
 
 import dataclasses
@@ -101,8 +102,8 @@ class Diagnosis:
             stalled = "" if self.converged else ", whose corrections did not converge"
             warnings.warn(
                 f"{what}: about {self.digits:.1f} correct digits of {asked:g} asked for, by {self.method}{stalled}; "
-                f"the condition number is {self.condition:.1e}. Raise the ridge, standardise the features, or solve "
-                "in float64 by method='qr' or 'svd'",
+                f"the condition number is {self.condition:.1e}. Raise the ridge, standardise the features (centre "
+                "them before they are summed), or solve in float64 by method='qr' or 'svd'",
                 PrecisionWarning,
                 stacklevel=stacklevel,
             )
@@ -122,13 +123,30 @@ def _diagnose(method, condition, dtype, **more):
 # ── what is refused ──
 
 
+def check_penalty(name, value):
+    """The value as a float; a ValueError unless it is a number, finite and at least 0."""
+    number = np.asarray(value)
+    if number.shape or number.dtype.kind not in "fiub":
+        raise ValueError(f"{name}={value!r} must be a number, finite and at least 0")
+    if not 0 <= number < np.inf:
+        raise ValueError(f"{name}={value!r} must be finite and at least 0")
+    return float(value)
+
+
+def check_dtype(dtype):
+    """The numpy dtype; a ValueError unless it is float64 or float32."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = repr(dtype)
+    if found not in CUTOFFS:
+        raise ValueError(f"dtype={found} must be float64 or float32")
+    return found
+
+
 def _checked(penalty, dtype, **matrices):
     """The penalty as a float, the dtype, and the two matrices, whose leading axes agree, as finite arrays."""
-    if not 0 <= penalty < np.inf:
-        raise ValueError(f"penalty={penalty!r} must be finite and at least 0")
-    dtype = np.dtype(dtype)
-    if dtype not in CUTOFFS:
-        raise ValueError(f"dtype={dtype} must be float64 or float32")
+    penalty, dtype = check_penalty("penalty", penalty), check_dtype(dtype)
     arrays = []
     for name, array in matrices.items():
         array = np.asarray(array)
@@ -143,7 +161,42 @@ def _checked(penalty, dtype, **matrices):
     (one, a), (other, b) = zip(matrices, arrays, strict=True)
     if len(a) != len(b):
         raise ValueError(f"{one} has {len(a)} rows, {other} {len(b)}; they must be of the same rows")
-    return float(penalty), dtype, *arrays
+    return penalty, dtype, *arrays
+
+
+# ── powers of two: exact, and no square leaves the range of float32 ──
+
+
+def _exponent(array):
+    """e for which 2ᵉ brings the largest value near 1, as far as 2ᵉ itself is a normal number of the array's dtype."""
+    kind, largest = np.finfo(array.dtype), float(np.abs(array).max()) or 1.0
+    return int(np.clip(-np.round(np.log2(largest)), kind.minexp, kind.maxexp - 1))
+
+
+def _scaled_penalty(penalty, exponents, dtype):
+    """λ times powers of two, one after the other: λ = 0 stays 0, and what is finite at the end is so at each step."""
+    scaled = penalty
+    for exponent in exponents:
+        scaled *= 2.0**exponent
+    if not scaled <= float(np.finfo(dtype).max):
+        raise ValueError(
+            f"penalty={penalty:g} is out of the range of {dtype} beside features as small as these; scale the features "
+            "up, or lower the penalty"
+        )
+    return scaled
+
+
+def _unscaled(weights, exponent):
+    """The weights times a power of two, in float64; a ValueError where that cannot hold them."""
+    with np.errstate(over="ignore", under="ignore"):
+        found = np.ldexp(weights.astype(np.float64), exponent)
+    largest = np.abs(found).max()
+    if not np.isfinite(largest) or (largest < np.finfo(np.float64).tiny and weights.any()):
+        raise ValueError(
+            f"the output weights, up to {np.abs(weights).max():.1g}·2^{exponent}, are out of the range of float64 "
+            "(2e-308 to 1.8e308); scale the features and targets to sizes near 1"
+        )
+    return found
 
 
 # ── from a triangle ──
@@ -232,7 +285,7 @@ def solve_gram(products, cross, penalty, *, dtype=np.float64, refine=0):
         eigenvalues at most H·eps·largest count as zero, `rank` is the number of the others.
 
     Raises:
-        ValueError: values that are not finite, a penalty below 0, widths that differ.
+        ValueError: values that are not finite, a penalty below 0, widths that differ, weights beyond float64.
 
     Reference:
         Björck (1996), section 2.2 (Cholesky), 2.9 (refinement).
@@ -251,28 +304,29 @@ def solve_gram(products, cross, penalty, *, dtype=np.float64, refine=0):
     wide = products[np.ix_(alive, alive)].astype(np.float64)
     right = cross[alive].astype(np.float64)
     with one_blas_thread():
-        # A power of two, so that float32 neither over- nor underflows and nothing is rounded.
-        scale = 2.0 ** -np.round(np.log2(diagonal.max()))
-        gram = add_penalty(np.asfortranarray(np.triu(wide) * scale), penalty * scale)
-        size = np.abs(right).max() or 1.0
-        narrow = (right / size).astype(dtype)
+        scale, size = _exponent(diagonal.astype(np.float64)), _exponent(right)
+        gram = np.asfortranarray(np.triu(wide) * 2.0**scale)
+        gram = add_penalty(gram, _scaled_penalty(penalty, [scale], dtype))
+        right *= 2.0**size
+        narrow = right.astype(dtype)
         found = cholesky(gram.astype(dtype, order="F"), penalty)
         if found is None:
             solution, diagnosis = _solve_cut_off(gram.astype(dtype), narrow, "primal", dtype)
-            weights[alive] = solution.astype(np.float64) * (scale * size)
-            return weights, diagnosis
-        factor, condition = found
-        solution = solve_normal(factor, narrow).astype(np.float64)
-        diagnosis = _diagnose("cholesky", condition, dtype)
-        if refine:
+        else:
+            factor, condition = found
+            solution = solve_normal(factor, narrow).astype(np.float64)
+            diagnosis = _diagnose("cholesky", condition, dtype)
+        if found and refine:
             whole = gram + np.triu(gram, 1).T
             floor = np.finfo(np.float64).eps * condition
-            left = functools.partial(_gram_residual, whole, right / size)
+            left = functools.partial(_gram_residual, whole, right)
             solution, error, done = _refine(left, factor, solution, refine, floor=lambda _: floor)
             digits = _digits(GROWTH * max(error, floor))
             diagnosis = Diagnosis("refined", condition, digits, converged=done)
-        weights[alive] = solution * (scale * size)
-    return weights, diagnosis
+    weights[alive] = _unscaled(solution, scale - size)
+    # Sums of squares below the normal numbers were rounded to multiples of the smallest number.
+    lost = np.log10(max(1.0, np.finfo(products.dtype).tiny / float(diagonal.max())))
+    return weights, dataclasses.replace(diagnosis, digits=max(0.0, diagnosis.digits - float(lost)))
 
 
 def _gram_residual(whole, right, solution):
@@ -415,7 +469,7 @@ def solve_rows(hidden, targets, penalty, *, method="auto", dtype=np.float64, dig
 
     Raises:
         ValueError: values that are not finite, a penalty below 0, numbers of rows that differ, an unknown method,
-            more memory than this machine has.
+            more memory than this machine has, weights beyond float64.
 
     Reference:
         Björck (1996), sections 2.2, 2.4, 2.7 and 2.9; Demmel et al. (2012), section 3.
@@ -431,14 +485,16 @@ def solve_rows(hidden, targets, penalty, *, method="auto", dtype=np.float64, dig
     check_bytes(what, (2 * side**2 + rows) * dtype.itemsize, remedy)
     asked = DIGITS[dtype] if digits is None else digits
     with one_blas_thread():
-        # Powers of two: exact, and no square leaves the range of float32.
-        scale, size = (2.0 ** -np.round(np.log2(float(np.abs(a).max()) or 1.0)) for a in (hidden, targets))
         work = np.dtype(np.float64) if method == "refined" else dtype
-        scaled = np.ascontiguousarray(hidden * hidden.dtype.type(scale), work)
+        scale, size = _exponent(hidden), _exponent(targets)
         weights, diagnosis = _solve_scaled(
-            scaled, (targets * targets.dtype.type(size)).astype(work), penalty * scale**2, method, asked
+            np.ascontiguousarray(hidden * hidden.dtype.type(2.0**scale), work),
+            (targets * targets.dtype.type(2.0**size)).astype(work),
+            _scaled_penalty(penalty, [scale, scale], dtype),
+            method,
+            asked,
         )
-        weights = weights.astype(np.float64) * (scale / size)
+        weights = _unscaled(weights, scale - size)
     if digits is not None or not diagnosis.converged:
         diagnosis.check(asked, stacklevel=3)
     return weights, diagnosis

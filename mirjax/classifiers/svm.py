@@ -22,11 +22,12 @@ Names
 
 import numpy as np
 from scipy.spatial.distance import cdist
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import ClassifierMixin
 from sklearn.svm import SVC
-from sklearn.utils.validation import check_is_fitted, check_X_y, validate_data
+from sklearn.utils.validation import validate_data
 
 from mirjax.classifiers import find_classes
+from mirjax.classifiers.probe_base import Probe, is_number
 
 _BLOCK = 64  # rows a block: two blocks of 3,584 features stay in a second-level cache
 
@@ -55,7 +56,14 @@ def prediction_kernel(squared_distances, gamma):
     return np.exp(-gamma * squared_distances)
 
 
-class SVMClassifier(ClassifierMixin, BaseEstimator):
+def _finite(kernel):
+    if not np.isfinite(kernel).all():
+        row = np.flatnonzero(~np.isfinite(kernel).all(axis=1))[0]
+        raise ValueError(f"X has products of rows that leave float64, in row {row}; scale the features")
+    return kernel
+
+
+class SVMClassifier(ClassifierMixin, Probe):
     """C-support vector classification, one against one, with `sklearn.svm.SVC`'s predictions.
 
     Args:
@@ -79,24 +87,24 @@ class SVMClassifier(ClassifierMixin, BaseEstimator):
         self.gamma = gamma
 
     def fit(self, X, y):
-        """Fit to features X [M, D] and labels y [M] of at least two classes; returns self.
+        """Fit to features X [M, D] and labels y [M] of at least two classes; returns self, as it was after an error.
 
         Raises:
-            ValueError: a parameter out of range, features that are not finite, a single class.
+            ValueError: a parameter out of range, features not finite or too large for the kernel, a single class.
         """
         if self.kernel not in ("rbf", "linear"):
             raise ValueError(f"kernel={self.kernel!r} is neither 'rbf' nor 'linear'")
-        if not self.C > 0:
-            raise ValueError(f"C={self.C!r} must be above 0")
-        if self.gamma != "auto" and not (not isinstance(self.gamma, str) and self.gamma > 0):
-            raise ValueError(f"gamma={self.gamma!r} must be 'auto' or a number above 0")
-        # Everything is checked before anything is remembered.
-        classes, _ = find_classes(check_X_y(X, y, dtype=np.float64, estimator=self)[1])
-        X, y = validate_data(self, X, y, dtype=np.float64, order="C")
-        self.classes_, self.x_fit_, self.y_fit_ = classes, X, y
-        products = inner_products(X, X)
-        gram = products if self.kernel == "linear" else training_kernel(products, self._gamma)
-        self.svc_ = SVC(kernel="precomputed", C=self.C).fit(gram, y)
+        self._need_above_0("C")
+        auto = isinstance(self.gamma, str) and self.gamma == "auto"
+        self._refuse("gamma", auto or (is_number(self.gamma) and self.gamma > 0), "'auto' or a finite number above 0")
+        with self._all_or_nothing():
+            self.x_fit_, self.y_fit_ = validate_data(self, X, y, dtype=np.float64, order="C")
+            self.classes_, _ = find_classes(self.y_fit_)
+            with np.errstate(over="ignore", invalid="ignore"):
+                kernel = inner_products(self.x_fit_, self.x_fit_)
+                if self.kernel == "rbf":
+                    kernel = training_kernel(kernel, self._gamma)
+            self.svc_ = SVC(kernel="precomputed", C=self.C).fit(_finite(kernel), self.y_fit_)
         return self
 
     def decision_function(self, X):
@@ -117,10 +125,10 @@ class SVMClassifier(ClassifierMixin, BaseEstimator):
         return 1 / self.n_features_in_ if self.gamma == "auto" else self.gamma
 
     def _kernel_to_training(self, X):
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, order="C", reset=False)
+        X = np.ascontiguousarray(self._checked(X))
         if self.kernel == "linear":
-            return inner_products(X, self.x_fit_)
+            with np.errstate(over="ignore", invalid="ignore"):
+                return _finite(inner_products(X, self.x_fit_))
         return prediction_kernel(cdist(X, self.x_fit_, "sqeuclidean"), self._gamma)
 
     def learnt(self):

@@ -282,3 +282,29 @@ def test_refuses_other_widths():
     """Oracle: the contract."""
     with pytest.raises(ValueError, match=r"shape \(2, 2\); the calibration was learnt for \[M, 3\]"):
         Calibration("platt", np.ones(3), np.zeros(3)).probabilities(PAIR)
+
+
+@pytest.mark.parametrize("kind", ["temperature", "platt"])
+@pytest.mark.parametrize("exponent", [-1000, -560, 560, 1000])
+def test_probabilities_know_no_scale_of_scores(kind, exponent):
+    """Oracle: the probabilities of the same scores at scale 1, times a power of two: the same to the bit."""
+    scores, targets, _ = held_out(load_wine)
+    plain, scaled = (calibration.fit(np.ldexp(scores, e), targets, kind=kind) for e in (0, exponent))
+    np.testing.assert_allclose(np.ldexp(scaled.slope, exponent), plain.slope, rtol=1e-14)
+    expected = plain.probabilities(scores)
+    np.testing.assert_allclose(scaled.probabilities(np.ldexp(scores, exponent)), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e300])
+def test_platt_of_weights_of_any_size(size):
+    """Oracle: its targets' limits by hand; scipy's minimum of the loss with these: ½ for no clips, 0 and 1 for many."""
+    scores, targets, _ = held_out(load_breast_cancer)
+    found = calibration.fit(scores, targets, kind="platt", sample_weight=np.full(len(scores), size))
+    t = (targets[:, 0] > 0) * 1.0 if size > 1 else np.full(len(scores), 0.5)
+
+    def loss(ab):
+        logits = ab[0] * scores[:, 0] + ab[1]
+        return -(t * log_expit(logits) + (1 - t) * log_expit(-logits)).mean()
+
+    theirs = minimize(loss, [1.0, 0.0], method="BFGS").x
+    np.testing.assert_allclose([found.slope[0], found.intercept[0]], theirs, rtol=1e-3, atol=1e-4)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
+from sklearn.preprocessing import StandardScaler
 
 from mirjax.classifiers import reservoir as layers
 from mirjax.classifiers.echo import EchoStateClassifier
-from mirjax.classifiers.frames import FramePath, Frames
+from mirjax.classifiers.frames import FramePath, Frames, frame_moments
 from mirjax.classifiers.reservoir import Reservoir
 
 UNITS = 60
@@ -262,6 +263,18 @@ def test_scale_of_a_feature_does_not_count():
     assert error(other.decision_function(moved), network.decision_function(clips)) < 1e-9
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e160, 1e-170], ids=["plain", "large", "small"])
+def test_frame_moments(unit):
+    """Oracle: scikit-learn's StandardScaler on the table of frames before a unit of measurement came in."""
+    clips = spoken()[0][:9]
+    weights = np.arange(9) % 3
+    frames, w = np.concatenate(clips) + 1, np.repeat(weights, [len(clip) for clip in clips])
+    oracle = StandardScaler().fit(frames, sample_weight=w)
+    mean, deviation = frame_moments([(clip + 1) * unit for clip in clips], weights)
+    np.testing.assert_allclose(mean / unit, oracle.mean_, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(deviation / unit, oracle.scale_, rtol=1e-12)
+
+
 def test_clone_pickle_and_arrays():
     """Identity: copies decide alike, and the network comes back from its arrays."""
     clips, y = spoken()
@@ -286,6 +299,15 @@ BAD_SETTINGS = [
     ({"hidden_units": 3, "density": 1e-9}, "density=1e-09"),
     ({"ridge": -1}, "ridge=-1"),
     ({"select": "loo"}, "select='loo'"),
+    ({"hidden_units": 10**6}, r"recurrent weights \[1000000, 1000000\] would take .* use fewer hidden_units"),
+    ({"hidden_units": "400"}, "hidden_units='400'"),
+    ({"segments": "2"}, "segments='2'"),
+    ({"leak_rate": "slow"}, "leak_rate='slow'"),
+    ({"spectral_radius": "0.9"}, "spectral_radius='0.9'"),
+    ({"input_scale": "0.1"}, "input_scale='0.1'"),
+    ({"bias_scale": "0.1"}, "bias_scale='0.1'"),
+    ({"density": "0.1"}, "density='0.1'"),
+    ({"random_state": "one"}, "random_state='one'"),
 ]
 
 

@@ -1,5 +1,6 @@
 """The accumulator against numpy in extended precision, scikit-learn's Ridge and hand-worked sums."""
 
+import dataclasses
 import functools
 import math
 import os
@@ -17,7 +18,7 @@ from mirjax.classifiers.gram import Gram
 from mirjax.classifiers.solvers import PrecisionWarning
 
 U = 2.0**-53
-FIELDS = ("products", "cross", "hidden_sum", "target_sum", "target_squares", "rounding", "weight", "count")
+FIELDS = [field.name for field in dataclasses.fields(Gram)]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -106,6 +107,10 @@ def test_rounding_is_within_its_bound(name):
         assert (gram.rounding <= (len(hidden) + 6) * U * np.diagonal(gram.products) * (1 + 1e-9)).all()
         scale = np.sqrt(np.outer(np.diagonal(true), weights @ targets**2)).astype(float)
         assert (np.abs(gram.cross - hidden.T @ (weights[:, None] * targets)) <= (len(hidden) + 6) * U * scale).all()
+        uneven = targets * np.arange(1.0, 1 + targets.shape[1]) / 3
+        gram, true_squares = gather(hidden, uneven, weights, size), np.diagonal(exact(uneven, weights))
+        assert (np.abs(gram.target_squares - true_squares) <= gram.target_rounding).all()
+        assert (gram.target_rounding <= (len(hidden) + 6) * U * gram.target_squares * (1 + 1e-9)).all()
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -257,6 +262,18 @@ def test_lost_digits_are_told():
     assert rest < whole - 8
 
 
+def test_loud_targets_are_taken_away_within_their_rounding():
+    """Oracle: the sums of squares of the remaining rows; nothing is refused, nothing is below 0."""
+    random = np.random.default_rng(0)
+    hidden, targets = random.random((300, 4)), random.random((300, 2)) * [1, 0]
+    targets[100:] *= 1e8
+    left = gather(hidden, targets, size=7).subtract(hidden[100:200], targets[100:200])
+    left = left.subtract(hidden[200:], targets[200:])
+    kept = np.sum(targets[:100] ** 2, axis=0)
+    assert (np.abs(left.target_squares - kept) <= left.target_rounding).all() and (left.target_squares >= 0).all()
+    assert left.target_rounding[0] > 0 and kept[1] == left.target_rounding[1] == 0
+
+
 def test_a_unit_below_rounding_is_dead():
     """Oracle: a unit that answers to the removed rows alone has a sum of squares of 0, not of some rounding."""
     random = np.random.default_rng(0)
@@ -276,6 +293,78 @@ def test_constant_units_are_centred_to_nothing():
     hidden = np.column_stack([hidden, np.full(len(hidden), 1e3 / 3)])
     products, cross = gather(hidden, targets, weights).centred()
     assert (products[-1] == 0).all() and (products[:, -1] == 0).all() and (cross[-1] == 0).all()
+
+
+@pytest.mark.parametrize("beside", [0, 2], ids=["alone", "beside-sound-units"])
+@pytest.mark.parametrize("mean", [1e6, 1e7, 1e8, 1e10])
+def test_digits_that_centring_wipes_out_are_told(mean, beside):
+    """Oracle: scikit-learn's Ridge on the units less their mean; the warning says to centre first."""
+    random = np.random.default_rng(0)
+    hidden = random.normal(size=(200, 5)) @ random.normal(size=(5, 5))
+    targets = hidden @ random.normal(size=(5, 2))
+    expected, _ = ridge_regression(hidden, targets, 1e-6, np.ones(200), True)
+    far = hidden + np.where(np.arange(5) < beside, 0, mean)
+    with pytest.warns(PrecisionWarning, match=r"centre them before they are summed"):
+        beta, _ = gather(far, targets).solve(1e-6, fit_intercept=True)
+    error = np.abs(beta - expected).max() / np.abs(expected).max()
+    digits = gather(far, targets).diagnosed_solve(1e-6, fit_intercept=True)[2].digits
+    assert digits == 0 or error <= 10.0**-digits
+    assert digits == 0 or mean < 1e8
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("size", [1, 7, 100, 5000])
+@pytest.mark.parametrize("value", [5.0, 1 / 3, 1e8 / 3, 1e-5])
+def test_constant_units_cost_no_digits(value, size, weighted):
+    """Oracle: scikit-learn's Ridge, whose weight for a constant column is 0; no warning, alone or beside others."""
+    random = np.random.default_rng(0)
+    hidden, weights = random.normal(size=(4000, 3)) + 10, random.exponential(size=4000) if weighted else np.ones(4000)
+    targets = hidden[:, :1] + random.normal(size=(4000, 2)) + 100
+    expected, _ = ridge_regression(hidden, targets, 3e-3, weights, True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PrecisionWarning)
+        alone, b = gather(np.full((4000, 2), value), targets, weights, size).solve(1e-3, fit_intercept=True)
+        both = np.column_stack([hidden, np.full(4000, value)])
+        beta, _ = gather(both, targets, weights, size).solve(4e-3, fit_intercept=True, digits=8)  # 4 units, not 3
+    assert (alone == 0).all() and (beta[3] == 0).all()
+    np.testing.assert_allclose(b, weights @ targets / weights.sum(), rtol=1e-12)
+    np.testing.assert_allclose(beta[:3], expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [1e-152, 1e-158, 1e-162, 1e-170, 1e-300])
+def test_units_next_to_nothing_cost_no_digits(size):
+    """Oracle: the answer without them. Exponentials and bells make such units; their squares are 0 or nearly."""
+    random = np.random.default_rng(0)
+    hidden, targets = random.random((2000, 3)), 1e3 * random.normal(size=(2000, 2)) + 1e3
+    tiny = size * random.random((2000, 2))
+    expected, _ = ridge_regression(hidden, targets, 5e-2 / 3, np.ones(2000), True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PrecisionWarning)
+        gram = gather(np.column_stack([hidden, tiny, np.full(2000, 5.0)]), targets)
+        beta, _ = gram.solve(1e-1 / 3, fit_intercept=True)
+    np.testing.assert_allclose(beta, np.concatenate([expected, np.zeros((3, 2))]), atol=1e-9)
+
+
+@pytest.mark.parametrize("exponent", [-515, -530, 500])
+def test_digits_at_the_ends_of_float64(exponent):
+    """Oracle: the same rows times a power of two. Squares below 2e-308 have fewer digits, and the answer says so."""
+    hidden, targets, _ = table("wine-scaled")
+    beta, _, sound = gather(hidden, targets).diagnosed_solve(1e-2)
+    found, _, diagnosis = gather(np.ldexp(hidden, exponent), targets).diagnosed_solve(1e-2)
+    error = np.abs(np.ldexp(found, exponent) - beta).max() / np.abs(beta).max()
+    assert error <= 10.0**-diagnosis.digits
+    assert (diagnosis.digits == sound.digits) == (exponent > -511)
+
+
+def test_arrays_of_the_caller_are_copied():
+    """Oracle: the numbers given; the caller goes on to write to his arrays. Read-only ones are taken as they are."""
+    gram = gather(*table("wine")[:2])
+    arrays = {name: np.array(value) for name, value in vars(gram).items() if isinstance(value, np.ndarray)}
+    again = Gram(**arrays, weight=gram.weight, count=gram.count)
+    for array in arrays.values():
+        array[...] = 99
+    assert_equal(again, gram)
+    assert np.shares_memory(gram.first(3).products, gram.products)
 
 
 @pytest.mark.parametrize("kind", ["gram", "empty"])
@@ -324,9 +413,9 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match="torn"):
         Gram.load(path)
     np.savez(path, x=np.ones(3))
-    with pytest.raises(ValueError, match=r"of another format, 'no format', than 'mirjax\.classifiers\.gram 1'"):
+    with pytest.raises(ValueError, match=r"of another format, 'no format', than 'mirjax\.classifiers\.gram 2'"):
         Gram.load(path)
-    np.savez(path, format="mirjax.classifiers.gram 1", x=np.ones(3))
+    np.savez(path, format="mirjax.classifiers.gram 2", x=np.ones(3))
     with pytest.raises(ValueError, match="holds"):
         Gram.load(path)
     with open(path, "wb") as file:
@@ -338,6 +427,27 @@ def test_other_files_are_refused(tmp_path):
         Gram.load(path)
     with pytest.raises(FileNotFoundError):
         Gram.load(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"products": np.full((3, 3), np.nan)}, "sums.npz holds products with values that are no finite numbers"),
+        ({"target_sum": np.array([1j])}, "holds target_sum with values"),
+        ({"rounding": np.array(["a", "b", "c"])}, "holds rounding with values"),
+        ({"weight": np.inf}, "holds weight with values"),
+        ({"weight": np.ones(2)}, r"holds weight of shape \(2,\); a Gram has one number"),
+        ({"count": np.ones((1, 1), int)}, r"holds count of shape \(1, 1\)"),
+        ({"cross": np.ones(3)}, r"cross has shape \(3,\); it must have two axes"),
+    ],
+    ids=["nan", "complex", "text", "inf", "weights", "counts", "1d"],
+)
+def test_files_of_something_else_are_refused(tmp_path, change, message):
+    """Oracle: the errors the docstring promises."""
+    gram = Gram.empty(3, 1).add(np.eye(3), np.ones((3, 1)))
+    np.savez(tmp_path / "sums.npz", format="mirjax.classifiers.gram 2", **vars(gram) | change)
+    with pytest.raises(ValueError, match=message):
+        Gram.load(tmp_path / "sums.npz")
 
 
 HIDDEN, TARGETS = np.ones((4, 3)), np.ones((4, 2))
@@ -385,15 +495,17 @@ def test_bad_rows_leave_the_sums_as_they_were(method, rows, message):
         ((np.ones((4, 2)), np.ones((4, 1)), [0.5] * 4), "0 rows would be left"),
         ((np.array([[1.0, 5]]), np.ones((1, 1))), "not among those added: without them hidden unit 1 would .* -21"),
         ((np.array([[1.0, 1], [0, 0], [1, 1], [1, 1]]), np.ones((4, 1))), "not among those added"),
+        ((np.ones((1, 2)), np.full((1, 1), 3)), "these targets are not among .* output 0 would have .* -5 .it has 4"),
+        ((np.ones((4, 2)), np.array([[1.0], [0], [1], [1]])), "these targets are not among .* squares of 1 "),
     ],
-    ids=["rows", "weight", "all-weight", "half-weight", "square", "others"],
+    ids=["rows", "weight", "all-weight", "half-weight", "square", "others", "target", "other-targets"],
 )  # fmt: skip
 def test_rows_that_are_not_there_are_not_taken_away(rows, message):
     """Oracle: four rows of ones; sums of squares are 4."""
     gram = Gram.empty(2, 1).add(np.ones((4, 2)), np.ones((4, 1)))
     with pytest.raises(ValueError, match=message):
         gram.subtract(*rows)
-    assert gram.count == 4 and (gram.products == 4).all()
+    assert gram.count == 4 and (gram.products == 4).all() and gram.target_squares == 4
 
 
 @pytest.mark.parametrize(
@@ -403,18 +515,24 @@ def test_rows_that_are_not_there_are_not_taken_away(rows, message):
         (lambda gram: gram + Gram.empty(3, 1), "of 3 hidden units and 2 outputs and of 3 and 1 do not merge"),
         (lambda gram: gram.solve(-1.0), r"ridge=-1.0 must be finite and at least 0"),
         (lambda gram: gram.solve(np.nan), "ridge=nan"),
+        (lambda gram: gram.solve("1"), "ridge='1' must be a number"),
+        (lambda gram: gram.solve(1.0, size=2.5), r"hidden_units=2\.5 must be between 1 and 3, a whole number"),
         (lambda gram: gram.solve(1.0, size=4), "hidden_units=4 must be between 1 and 3"),
         (lambda gram: gram.first(0), "hidden_units=0 must be between 1 and 3"),
         (lambda gram: gram.squared_error(np.ones((4, 2))), r"weights have shape \(4, 2\); expected \[H, K\]"),
+        (lambda gram: gram.squared_error(np.ones((3, 2)), np.ones(3)), r"intercept has shape \(3,\); expected \(2,\)"),
+        (lambda gram: gram.add_batches([(HIDDEN,)]), "a batch of 1 parts; expected"),
+        (lambda gram: gram.add_batches([HIDDEN]), "a batch that is a ndarray; expected"),
         (lambda gram: Gram.empty(3, 2).solve(1.0), "holds no rows"),
         (lambda gram: Gram.empty(3, 2).add(HIDDEN, TARGETS, np.zeros(4)).centred(), "holds no rows"),
-        (lambda gram: Gram.empty(0, 2), "hidden_units=0 must be at least 1"),
+        (lambda gram: Gram.empty(0, 2), "hidden_units=0 must be a whole number of at least 1"),
+        (lambda gram: Gram.empty(2.5, 2), r"hidden_units=2\.5 must be a whole number"),
         (lambda gram: Gram.empty(10**7, 2), "GiB of memory .* use fewer hidden_units"),
         (lambda gram: Gram(**vars(gram) | {"hidden_sum": np.ones(4)}), r"hidden_sum has shape \(4,\)"),
     ],
     ids=[
-        "merge-units", "merge-outputs", "ridge", "nan-ridge", "size", "first", "weights", "empty", "weightless",
-        "no-units", "memory", "shapes",
+        "merge-units", "merge-outputs", "ridge", "nan-ridge", "text-ridge", "half-size", "size", "first", "weights",
+        "intercept", "one-part", "no-tuple", "empty", "weightless", "no-units", "half-units", "memory", "shapes",
     ],
 )  # fmt: skip
 def test_bad_calls(call, message):

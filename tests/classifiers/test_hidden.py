@@ -292,6 +292,24 @@ def test_whitening_does_not_see_units_of_measurement():
     np.testing.assert_allclose(other((x + shift) * scale), plain(x), rtol=0, atol=1e-8)
 
 
+@pytest.mark.parametrize("unit", [1e160, 1e-170], ids=["large", "small"])
+def test_whitening_of_features_whose_squares_are_no_numbers(unit):
+    """Oracle: numpy's variance of x·w, which is 1 whatever the unit; one feature as it was beside them."""
+    x = features() * np.r_[1, np.full(12, unit)]
+    layer = draw_layer(13, 50, 0, weights="whitened", x=x)
+    np.testing.assert_allclose((x @ layer.weights).var(0), 1, rtol=1e-9)
+
+
+@pytest.mark.parametrize("unit", [1e140, 1e-130], ids=["large", "small"])
+@pytest.mark.parametrize("activation", ["tanh", "grbf"])
+def test_centres_do_not_see_units_of_measurement(activation, unit):
+    """Oracle: numpy's restatement of the layer in the unit of the features as they were."""
+    x = features()
+    layer = draw_layer(13, 40, 0, alpha=0.0, activation=activation, x=x * unit)
+    plain = dataclasses.replace(layer, centres=layer.centres / unit, radii=layer.radii / unit)
+    np.testing.assert_allclose(layer(x * unit), restated(plain, x), rtol=1e-12, atol=1e-14)
+
+
 def test_whitening_drops_directions_without_spread():
     """Oracle: copies, a sum and constants among the features leave the weights finite and variance 1."""
     x = features()
@@ -374,6 +392,17 @@ BAD = {
     "constant x, whitened": ({"weights": "whitened", "x": np.ones((4, 3))}, "constant in all features"),
     "constant x, centres": ({"alpha": 0.5, "x": np.ones((4, 3))}, "constant in all features"),
     "constant x, grbf": ({"alpha": 0, "activation": "grbf", "x": np.ones((4, 3))}, "rows that differ"),
+    "NaN in x, centres": ({"alpha": 0.5, "x": np.where(X == 4, np.nan, X)}, r"x\[1, 1\] is nan"),
+    "infinity in x, whitened": ({"weights": "whitened", "x": np.where(X == 4, np.inf, X)}, r"x\[1, 1\] is inf"),
+    "infinite weights": ({"alpha": 0.5, "x": X, "sample_weight": [1, 1, 1, np.inf]}, "4 finite numbers"),
+    "large x": ({"alpha": 0, "x": X * 1e160}, r"x spreads over 9.0e\+160.*standardise"),
+    "small x": ({"alpha": 0.5, "x": X * 1e-170}, r"x spreads over 9.0e-170.*standardise"),
+    "alpha is text": ({"alpha": "half"}, "alpha='half' must be a number"),
+    "rbf width is text": ({"rbf_width": "1"}, "rbf_width='1' must be a number"),
+    "density is text": ({"weights": "sparse", "density": "0.1"}, "density='0.1' must be a number"),
+    "negative seed": ({"seed": -1}, "seed=-1 .random_state. must be a whole number of at least 0"),
+    "half a seed": ({"seed": 1.5}, "seed=1.5 .random_state. must be a whole number"),
+    "seed is text": ({"seed": "one"}, "seed='one' .random_state. must be a whole number"),
     "generator": ({"seed": np.random.default_rng(0)}, "another layer each time"),
 }
 

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.datasets import load_diabetes, load_digits, load_wine
+from sklearn.datasets import load_diabetes, load_digits, load_iris, load_wine
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import StratifiedKFold, train_test_split
@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from mirjax.classifiers import arithmetic, kernel
 from mirjax.classifiers.hidden import draw_layer
 from mirjax.classifiers.kernel import ArcCosineClassifier, ArcCosineRegressor, arc_cosine_kernel
+from mirjax.classifiers.solvers import PrecisionWarning
 
 EPS = np.finfo(float).eps
 
@@ -323,3 +324,37 @@ def test_several_labels():
     oracle = KernelRidge(alpha=fitted.penalty_, kernel="precomputed").fit(gram, 2.0 * labels - 1)
     np.testing.assert_allclose(fitted.decision_function(x), oracle.predict(gram), atol=1e-9)
     np.testing.assert_array_equal(fitted.predict(x), oracle.predict(gram) > 0)
+
+
+@pytest.mark.parametrize("select", [None, "loo", "kfold", "gcv"])
+def test_small_features_make_it_linear(select):
+    """Oracle: scikit-learn's Ridge on x itself: k(x, x') = (1 + x·x') / 2 but for |x|³, its λ twice the kernel's."""
+    x, y = load_iris(return_X_y=True)
+    ridge = 0.1 if select is None else np.geomspace(1e-6, 0.1, 6)
+    fitted = ArcCosineRegressor(ridge=ridge, select=select).fit(1e-6 * x, y)
+    oracle = Ridge(fitted.ridge_ * x.var(axis=0).sum()).fit(x, y)
+    # The kernel's 16 digits are those of ½, and its spread is 1e-12.
+    limit = 1e-3 / fitted.ridge_ if fitted.ridge_ >= 1e-3 else np.inf
+    assert np.abs(fitted.predict(1e-6 * x) - oracle.predict(x)).max() <= limit
+    assert fitted.score(1e-6 * x, y) >= 0.9
+
+
+def test_features_far_from_0_say_that_digits_are_lost():
+    """Oracle: the roundings: of a kernel of 2e12 they are 1e-4 and more, of a penalty of 2e-3 a tenth."""
+    x, y = load_iris(return_X_y=True)
+    with pytest.warns(PrecisionWarning, match="standardise the features"):
+        fitted = ArcCosineClassifier(ridge=np.geomspace(1e-6, 1, 7), select="loo").fit(x + 1e6, y)
+    assert fitted.digits_ < 4 and fitted.score(x + 1e6, y) >= 0.8
+
+
+@pytest.mark.parametrize("x", [np.full((7, 3), 0.1), 1e-9 * wine()[0][:7]], ids=["constant", "all but constant"])
+@pytest.mark.parametrize("params", [{}, {"ridge": 0.0}, {"ridge": (1e-3, 1.0), "select": "loo"}], ids=str)
+def test_rows_that_differ_by_rounding(x, params):
+    """Oracle: by hand: the weighted mean of the values, the label of most weight; and a warning."""
+    y, weight = np.array([0, 1, 1, 2, 2, 2, 0]), np.array([1.0, 3, 3, 1, 1, 1, 1])
+    with pytest.warns(PrecisionWarning, match="scale or standardise the features"):
+        values = ArcCosineRegressor(**params).fit(x, y, weight).predict(x)
+    np.testing.assert_allclose(values, np.average(y, weights=weight), rtol=1e-6)
+    with pytest.warns(PrecisionWarning, match="scale or standardise the features"):
+        labels = ArcCosineClassifier(**params).fit(x, y, weight).predict(x)
+    np.testing.assert_array_equal(labels, 1)

@@ -75,5 +75,26 @@ def test_a_failed_fit_changes_nothing(y):
 
 def test_refuses_more_neighbours_than_rows():
     """Oracle: the contract, the message carries name, value and what is there."""
-    with pytest.raises(ValueError, match="n_neighbors=3 must be between 1 and the 2 training rows"):
+    with pytest.raises(ValueError, match="n_neighbors=3 must be a whole number between 1 and the 2 training rows"):
         NearestNeighbours(n_neighbors=3).fit(np.eye(2), [0, 1])
+
+
+@pytest.mark.parametrize("n_neighbors", [0, 2.5, True, "3"], ids=repr)
+def test_refuses_neighbours_that_are_no_whole_number(n_neighbors):
+    """Oracle: the contract, at fit."""
+    with pytest.raises(ValueError, match=f"n_neighbors={n_neighbors!r} must be a whole number between 1 and the 3"):
+        NearestNeighbours(n_neighbors=n_neighbors).fit(np.eye(3), [0, 1, 1])
+
+
+@pytest.mark.parametrize("exponent", [-1000, -560, 0, 560, 1000])
+def test_euclidean_knows_no_scale(exponent):
+    """Oracle: KNeighborsClassifier on the same rows at scale 1; a power of two is exact, so no tie is broken anew."""
+    x, y = load_digits(return_X_y=True)
+    x, y = x[:300], y[:300]
+    train = np.arange(300) % 3 != 0
+    theirs = KNeighborsClassifier(5, algorithm="brute").fit(x[train], y[train])
+    moved = x[~train] + 1e-3 * np.random.default_rng(0).normal(size=x[~train].shape)
+    ours = NearestNeighbours(n_neighbors=5).fit(np.ldexp(x[train], exponent), y[train])
+    np.testing.assert_array_equal(ours.predict_proba(np.ldexp(moved, exponent)), theirs.predict_proba(moved))
+    far = np.concatenate([np.ldexp(moved, exponent), np.full((1, 64), 1e300)])  # other rows' neighbours stay
+    np.testing.assert_array_equal(ours.predict_proba(far)[:-1], theirs.predict_proba(moved))

@@ -202,3 +202,17 @@ def test_refuses_parameters_out_of_range(params, message):
     """Oracle: the contract, the message carries name and value."""
     with pytest.raises(ValueError, match=message):
         MultilayerELMClassifier(**params).fit(np.eye(3), [0, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ridge": -1.0}, "ridge=-1.0 must be a number, finite and at least 0"),
+        ({"ridge": "1"}, "ridge='1' must be a number"),
+        ({"ridge": 1.0, "activation": "relus"}, "activation='relus' is none of"),
+    ],
+)
+def test_autoencoder_refuses_parameters_out_of_range(change, message):
+    """Oracle: the contract, the message carries the name given."""
+    with pytest.raises(ValueError, match=message):
+        fit_autoencoder(np.eye(3), 4, np.random.default_rng(0), **change)

@@ -5,9 +5,10 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
 from sklearn.base import clone
-from sklearn.datasets import load_diabetes, load_digits, load_wine
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.mixture import GaussianMixture
@@ -254,16 +255,25 @@ def test_says_when_it_has_not_converged(probe):
     ("probe", "message"),
     [
         (LinearProbe(kind="ridge"), "kind='ridge' must be 'logistic' or 'svm'"),
-        (LinearProbe(C=0), "C=0 must be finite and above 0"),
-        (LinearProbe(tol=0.0), "tol=0.0 must be above 0"),
-        (LinearProbe(max_iter=0), "max_iter=0 must be at least 1"),
-        (SGDProbe(alpha=-1.0), "alpha=-1.0 must be finite and above 0"),
+        (LinearProbe(C=0), "C=0 must be a number, finite and above 0"),
+        (LinearProbe(tol=0.0), "tol=0.0 must be a number, finite and above 0"),
+        (LinearProbe(max_iter=0), "max_iter=0 must be a whole number, at least 1"),
+        (LinearProbe(kind="svm", max_iter=1.5), "max_iter=1.5 must be a whole number"),
+        (LinearProbe(C="1"), "C='1' must be a number"),
+        (LinearProbe(tol="small"), "tol='small' must be a number"),
+        (SGDProbe(alpha="1"), "alpha='1' must be a number"),
+        (SGDProbe(max_iter=2.5), "max_iter=2.5 must be a whole number"),
+        (MLPProbe(hidden=True), "hidden=True must be the widths"),
+        (MLPProbe(hidden="20"), "hidden='20' must be the widths"),
+        (GMMClassifier(components=1.5), "components=1.5 must be a whole number"),
+        (GMMClassifier(reg_covar="0"), "reg_covar='0' must be a number"),
+        (SGDProbe(alpha=-1.0), "alpha=-1.0 must be a number, finite and above 0"),
         (MLPProbe(hidden=()), r"hidden=\(\) must be the widths"),
         (MLPProbe(hidden=(20, 0)), r"hidden=\(20, 0\) must be the widths"),
         (MLPProbe(hidden=(2.5,)), r"hidden=\(2.5,\) must be the widths"),
-        (GMMClassifier(components=0), "components=0 must be at least 1"),
+        (GMMClassifier(components=0), "components=0 must be a whole number, at least 1"),
         (GMMClassifier(priors="none"), "priors='none' must be 'equal' or 'training'"),
-        (GMMClassifier(reg_covar=-1.0), "reg_covar=-1.0 must be finite and at least 0"),
+        (GMMClassifier(reg_covar=-1.0), "reg_covar=-1.0 must be a number, finite and at least 0"),
         (GMMClassifier(components=60), "components=60 needs 60 rows of every class; 8 has 46; lower components"),
     ],
     ids=repr,
@@ -295,3 +305,42 @@ def test_refuses_clips(clips, message):
     """Oracle: the contract, the message names the clip."""
     with pytest.raises(ValueError, match=message):
         GMMClassifier().fit(X, Y).score_clips(clips)
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3, 1e6], ids=str)
+def test_svm_on_columns_of_any_scale(unit):
+    """Oracle: scipy's L-BFGS of the same objective in columns of deviation 1 finds no lower loss."""
+    x, y = load_breast_cancer(return_X_y=True)
+    signs, deviation = 2 * y - 1, np.append(unit * x.std(axis=0), 1)
+    columns = np.column_stack([unit * x, np.ones(len(x))]) / deviation
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        probe = LinearProbe(kind="svm").fit(unit * x, y)
+
+    def loss(v):
+        slack = np.maximum(1 - signs * (columns @ v), 0)
+        penalty = v / deviation**2
+        return penalty @ v / 2 + slack @ slack, penalty - 2 * (signs * slack) @ columns
+
+    options = {"maxiter": 2000, "maxcor": 60, "ftol": 1e-15, "gtol": 1e-9}
+    lowest = minimize(loss, np.zeros(31), jac=True, method="L-BFGS-B", options=options).fun
+    assert loss(np.append(probe.coef_, probe.intercept_) * deviation)[0] <= lowest * (1 + 1e-9)
+
+
+def test_svm_says_where_it_stopped_early():
+    """Oracle: the steps the minimum takes, some 80 on these columns; 5 are not enough."""
+    x, y = load_breast_cancer(return_X_y=True)
+    with pytest.warns(ConvergenceWarning, match="raise max_iter, or standardise"):
+        LinearProbe(kind="svm", max_iter=5).fit(x * 1e6, y)
+    with pytest.warns(ConvergenceWarning, match="standardise"):  # slacks of 1e-10 beside 1, and squares of 1e24
+        LinearProbe(kind="svm").fit(x * 1e9, y)
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "log_likelihoods"])
+def test_mixtures_refuse_rows_beyond_float64(method):
+    """Oracle: the contract: a message in place of NaN."""
+    with pytest.raises(ValueError, match="leaves float64; scale the features"):
+        GMMClassifier().fit(X * 1e200, Y)
+    fitted = GMMClassifier().fit(X, Y)
+    with pytest.raises(ValueError, match="in row 1 that the square of the distance leaves float64; scale"):
+        getattr(fitted, method)(np.stack([X[0], X[0] * 1e200]))

@@ -106,6 +106,21 @@ def test_pairs_keep_the_digits_that_plain_float32_loses(count):
     print(f"\n{count} device(s), 10⁵ rows: pairs {pairs[0]:.1e}, plain float32 {plain[0]:.1e}")
 
 
+@pytest.mark.parametrize("compensated", [True, False])
+@pytest.mark.parametrize("size", [1e-18, 1e-20, 1e-22, 1e-30, 1e-39])
+def test_rounding_holds_where_squares_underflow(size, compensated):
+    """Oracle: numpy in float64 on the same float32 activations; one of them is near 1, one is dead."""
+    random = np.random.default_rng(3)
+    x = (random.random((1000, 8)) * size * 10.0 ** np.arange(8)).astype(np.float32)
+    x[:, 6], x[:, 7] = random.random(1000), 0
+    targets = np.full((1000, 1), np.float32(size))
+    gram = accumulate(lambda x: x, in_batches(50, x, targets), dtype=np.float32, compensated=compensated)
+    exact = x.astype(float).T @ x.astype(float)
+    assert (np.abs(gram.products - exact) <= np.sqrt(np.outer(gram.rounding, gram.rounding))).all()
+    assert abs(gram.target_squares[0] - 1000 * float(np.float32(size)) ** 2) <= gram.target_rounding[0]
+    assert gram.digits[6] > 4
+
+
 def test_float32_reduction_is_exact_to_the_last_pair():
     """Oracle: numpy in float64. One device holds 2²⁴, the other 1: float32 alone cannot hold their sum."""
     x = np.array([[4096.0, 1.0], [1.0, 0.0]], np.float32)
@@ -206,13 +221,17 @@ def one(x=None, targets=None, *weights):
         ([one(None, np.ones(4))], {}, r"batch 0 has x \(4, 3\) and targets \(4,\)"),
         ([one(None, np.ones((5, 2)))], {}, r"targets \(5, 2\)"),
         ([one(None, None, np.ones(3))], {}, r"weights \(3,\); expected \(4,\)"),
-        ([one(np.full((4, 3), 1e200))], {}, "exceed"),
+        ([one(np.full((4, 3), 1e200))], {}, r"exceed float64 \(1\.8e308\)"),
+        ([one(np.full((4, 3), 1e19))] * 2, {"dtype": np.float32}, r"exceed float32 \(3\.4e38\)"),
+        ([one()[:1]], {}, r"batch 0 has 1 parts; expected \(x, targets\)"),
+        ([one(), np.ones((2, 3))], {}, "batch 1 is a ndarray; expected"),
+        ([one()], {"dtype": "abc"}, "dtype='abc' must be float64 or float32"),
         ([one()], {"dtype": np.float16}, "float16 must be float64 or float32"),
         ([one()], {"precision": "most"}, "precision='most' must be one of highest"),
     ],
     ids=[
         "none", "empty", "nan", "large-batch", "targets", "negative", "nan-weight", "widths", "outputs", "1d", "rows",
-        "weights", "overflow", "dtype", "precision",
+        "weights", "overflow", "float32-overflow", "one-part", "no-tuple", "no-dtype", "dtype", "precision",
     ],
 )  # fmt: skip
 def test_bad_input(batches, settings, message):
@@ -226,6 +245,13 @@ def test_bad_layers(layer, message):
     """Oracle: the errors the docstring promises."""
     with pytest.raises(ValueError, match=message):
         accumulate(layer, [one()])
+
+
+def test_x_of_another_width():
+    """Oracle: the contract; a layer of 64 features is given 3, in the second batch."""
+    x, targets, _ = digits()
+    with pytest.raises(ValueError, match=r"the layer does not take x \(4, 3\) of batch 1: "):
+        accumulate(draw_layer(64, 5, 0), [(x[:9], targets[:9, :2]), one()])
 
 
 def start(out, count, devices, **extra):

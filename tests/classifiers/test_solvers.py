@@ -261,6 +261,56 @@ def test_huge_and_tiny_values_in_float32():
             np.testing.assert_array_equal(scaled * scale, weights)
 
 
+@pytest.mark.parametrize("method", solvers.METHODS)
+@pytest.mark.parametrize(
+    ("exponent", "dtype"),
+    [(-500, float), (500, float), (-531, float), (990, float), (-135, np.float32), (120, np.float32)],
+)
+def test_features_at_the_ends_of_the_range(exponent, dtype, method):
+    """Oracle: numpy.linalg.lstsq of the rows as float64 at a size of 1 (float32's smallest ones have few bits)."""
+    hidden, targets = real_problem("digits standardised", 200, 20)
+    given = np.ldexp(hidden.astype(dtype), exponent)
+    rows = np.ldexp(given.astype(float), -exponent)
+    for ridge in (0, 1e-3) if abs(exponent) <= 500 else (0,):  # beyond, float64 does not hold the penalty
+        penalty = ridge * mean_diagonal(rows)
+        absolute = float(np.ldexp(penalty, 2 * exponent))
+        for work in (float, np.float32):
+            weights, diagnosis = solve_rows(given, targets, absolute, method=method, dtype=work)
+            error = prediction_error(rows, np.ldexp(weights, exponent), augmented_lstsq(rows, targets, penalty))
+            assert error <= 10.0 ** -min(diagnosis.digits, 12.5) and (diagnosis.digits > 2 or method == "dual")
+
+
+@pytest.mark.parametrize("method", solvers.METHODS)
+def test_targets_at_the_end_of_float32(method):
+    """Oracle: numpy.linalg.lstsq of the same targets times a power of two, in float64."""
+    hidden, targets = real_problem("digits standardised", 200, 20)
+    given = (targets * 1e-40).astype(np.float32)
+    expected = augmented_lstsq(hidden, np.ldexp(given.astype(float), 133), 1.0)
+    for work in (float, np.float32):
+        weights, diagnosis = solve_rows(hidden, given, 1.0, method=method, dtype=work)
+        error = prediction_error(hidden, np.ldexp(weights, 133), expected)
+        assert error <= 10.0 ** -min(diagnosis.digits, 12.5) and (diagnosis.digits > 2 or method == "dual")
+
+
+@pytest.mark.parametrize("exponent", [-1029, -1065, 1000])
+def test_gram_at_the_ends_of_the_range(exponent):
+    """Oracle: scipy.linalg.solve at a size of 1; what the smallest numbers have lost is missing from the digits."""
+    hidden, targets = real_problem("digits standardised", 200, 20)
+    hidden = hidden.astype(float) / 2**6
+    products, cross, penalty = hidden.T @ hidden, hidden.T @ targets, 1e-1 * mean_diagonal(hidden)
+    expected = scipy.linalg.solve(products + penalty * np.eye(20), cross, assume_a="pos")
+    for dtype in (float, np.float32):
+        weights, diagnosis = solve_gram(
+            np.ldexp(products, exponent),
+            np.ldexp(cross, exponent // 2),
+            float(np.ldexp(penalty, exponent)),
+            dtype=dtype,
+        )
+        found = np.ldexp(weights, exponent - exponent // 2)
+        error = np.abs(found - expected).max() / np.abs(expected).max()
+        assert error <= 10.0**-diagnosis.digits
+
+
 # ── what is said of digits ──
 
 
@@ -272,7 +322,7 @@ def test_warning_names_condition_digits_and_remedy():
     with pytest.warns(PrecisionWarning, match=message) as caught:
         assert diagnosis.check(9, "scores") is diagnosis
     assert caught[0].filename == __file__
-    for remedy in ("Raise the ridge", "standardise the features", "float64", "svd"):
+    for remedy in ("Raise the ridge", "standardise the features", "centre them", "float64", "svd"):
         assert remedy in str(caught[0].message)
     with pytest.warns(PrecisionWarning) as caught:
         solve_rows(hidden, targets, 1e-8 * mean_diagonal(hidden), method="cholesky", digits=9)
@@ -360,6 +410,8 @@ BAD = np.array([[1.0, np.nan], [0, 1], [2, 3]])
     [
         pytest.param(*GOOD, -1.0, {}, "penalty=-1.0 must be finite and at least 0", id="negative penalty"),
         pytest.param(*GOOD, np.nan, {}, "penalty=nan", id="nan penalty"),
+        pytest.param(*GOOD, "1", {}, "penalty='1' must be a number, finite and at least 0", id="text penalty"),
+        pytest.param(*GOOD, [1.0], {}, r"penalty=\[1\.0\] must be a number", id="penalties"),
         pytest.param(BAD, GOOD[1], 1.0, {}, r"hidden\[0, 1\] is nan; remove or replace", id="nan"),
         pytest.param(GOOD[0], GOOD[1] * np.inf, 1.0, {}, r"targets\[0, 0\] is inf", id="inf targets"),
         pytest.param(GOOD[0], np.ones((2, 1)), 1.0, {}, "hidden has 3 rows, targets 2", id="rows"),
@@ -367,12 +419,32 @@ BAD = np.array([[1.0, np.nan], [0, 1], [2, 3]])
         pytest.param(np.ones((0, 3)), np.ones((0, 1)), 1.0, {}, r"hidden has shape \(0, 3\)", id="empty"),
         pytest.param(*GOOD, 1.0, {"method": "pinv"}, "method='pinv' is unknown; choose from auto", id="method"),
         pytest.param(*GOOD, 1.0, {"dtype": np.float16}, "dtype=float16 must be float64 or float32", id="dtype"),
+        pytest.param(*GOOD, 1.0, {"dtype": "abc"}, "dtype='abc' must be float64 or float32", id="no dtype"),
     ],
 )
 def test_rows_refused(hidden, targets, penalty, options, message):
     """Oracle: the contract, name, value and remedy."""
     with pytest.raises(ValueError, match=message):
         solve_rows(hidden, targets, penalty, **options)
+
+
+@pytest.mark.parametrize("method", solvers.METHODS)
+@pytest.mark.parametrize(
+    ("size", "target", "penalty", "dtype", "message"),
+    [
+        pytest.param(1e-160, 1.0, 1.0, float, "penalty=1 is out of the range of float64 .* scale", id="penalty"),
+        pytest.param(1e-30, 1.0, 1.0, np.float32, "penalty=1 is out of the range of float32", id="float32 penalty"),
+        pytest.param(
+            1e-200, 1e200, 0.0, float, r"output weights, .* out of the range .* scale the features", id="over"
+        ),
+        pytest.param(1e200, 1e-200, 0.0, float, r"output weights, .* out of the range", id="under"),
+        pytest.param(1e-310, 1.0, 0.0, float, r"output weights, .* out of the range", id="tiny"),
+    ],
+)
+def test_weights_beyond_float64_are_refused(size, target, penalty, dtype, message, method):
+    """Oracle: the weight of diag(size) is target / size, and of a penalty 1 target·size; neither is a number here."""
+    with pytest.raises(ValueError, match=message):
+        solve_rows(np.eye(3) * size, np.full((3, 1), target), penalty, method=method, dtype=dtype)
 
 
 @pytest.mark.parametrize(
@@ -382,6 +454,8 @@ def test_rows_refused(hidden, targets, penalty, options, message):
         pytest.param(np.ones((3, 2)), np.ones((3, 1)), 1.0, "HᵀH is square", id="square"),
         pytest.param(-np.eye(2), np.ones((2, 1)), 1.0, "products has -1 on its diagonal", id="negative diagonal"),
         pytest.param(np.eye(2), np.ones((2, 1)), -2.0, "penalty=-2.0", id="negative penalty"),
+        pytest.param(np.eye(2) * 1e-310, np.ones((2, 1)), 9e3, "penalty=9000 is out of the range", id="large penalty"),
+        pytest.param(np.eye(2) * 1e-300, np.full((2, 1), 1e9), 0.0, "weights, .* out of the range", id="weights"),
         pytest.param(np.full((2, 2), np.inf), np.ones((2, 1)), 1.0, r"products\[0, 0\] is inf", id="inf"),
     ],
 )

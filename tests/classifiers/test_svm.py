@@ -34,7 +34,14 @@ def test_inner_products_are_blas_dot_products():
 
 @pytest.mark.parametrize(
     ("params", "message"),
-    [({"kernel": "poly"}, "kernel='poly'"), ({"C": 0.0}, "C=0.0"), ({"gamma": "scale"}, "gamma='scale'")],
+    [
+        ({"kernel": "poly"}, "kernel='poly'"),
+        ({"C": 0.0}, "C=0.0"),
+        ({"C": np.inf}, "C=inf must be a number, finite"),
+        ({"C": "1"}, "C='1' must be a number"),
+        ({"gamma": "scale"}, "gamma='scale'"),
+        ({"gamma": np.inf}, "gamma=inf must be 'auto' or a finite number"),
+    ],
 )
 def test_refuses_parameters_out_of_range(params, message):
     """Oracle: the contract, the message carries name and value."""
@@ -50,3 +57,17 @@ def test_a_failed_fit_changes_nothing(y):
     with pytest.raises(ValueError):
         fitted.fit(np.ones((4, 7)), y)
     assert vars(fitted) == before
+
+
+@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+def test_refuses_features_too_large_for_the_kernel(kernel):
+    """Oracle: the contract; the attributes and predictions before."""
+    x, y = load_wine(return_X_y=True)
+    fitted = SVMClassifier(kernel=kernel).fit(x[:, :5], y)
+    before = dict(vars(fitted))
+    with pytest.raises(ValueError, match="leave float64, in row 0; scale the features"):
+        fitted.fit(x * 1e160, y)
+    assert vars(fitted) == before
+    if kernel == "linear":
+        with pytest.raises(ValueError, match="scale the features"):
+            fitted.predict(x[:, :5] * 1e306)
