@@ -11,6 +11,7 @@ What is here
 ------------
 * :func:`plot_accuracy`: mean accuracy with its interval, architectures sorted
 * :func:`plot_pareto`: accuracy against GFLOPs a clip, with the Pareto front
+* :func:`plot_machines`: every classifier against the reference, over all networks and data sets
 * :func:`plot_batchnorm`: accuracy against batch size, for every way of filling batches
 * :func:`plot_representations`: what `mirjax.signal` makes of one clip, from waveform to tempogram
 """
@@ -28,6 +29,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 # Okabe and Ito's colours, told apart by the colour-blind, dark ones first.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = {"raw": "o", "standardised": "D", "standardised_train": "s"}
+AGAIN = "^vPX*<>"  # in place of the marker where all colours have been used before
 INPUT_NAMES = {"standardised": "standardised (transductive)", "standardised_train": "standardised (train)"}
 STYLE = {"fontsize": 8}
 REFERENCES = {"majority": ("#666666", (0, (4, 2))), "chance": ("#999999", (0, (1, 2)))}
@@ -53,8 +55,9 @@ def _series(tables) -> dict:
             parts = [key[0]]
             parts += [f"{name} {value}" for name, value, v in zip(names[1:], key[1:], varies[1:], strict=True) if v]
             parts += [INPUT_NAMES.get(kind, kind)] if len(inputs) > 1 else []
-            colour = COLOURS[groups.index(key) % len(COLOURS)]
-            found[key, kind] = (", ".join(parts), colour, MARKERS.get(kind, "^"), kind == "raw")
+            times, place = divmod(groups.index(key), len(COLOURS))
+            marker = AGAIN[(times - 1) % len(AGAIN)] if times else MARKERS.get(kind, "^")
+            found[key, kind] = (", ".join(parts), COLOURS[place], marker, kind == "raw")
     return found
 
 
@@ -183,6 +186,34 @@ def plot_accuracy(tables, path) -> None:
     shown = [name for name in REFERENCES if any(name in references for _, references in content.values())]
     handles += [Line2D([], [], color=REFERENCES[n][0], linestyle=REFERENCES[n][1], label=n) for n in shown]
     _legend(figure, handles, columns)
+    _save(figure, path)
+
+
+def plot_machines(machines, path) -> None:
+    """Draw the mean difference of every classifier from the reference with its interval, data sets as small points.
+
+    Args:
+        machines: what `mirjax.experiments.machines.compare_machines` gives, best first.
+        path: PNG to write.
+
+    Raises:
+        ValueError: no machines.
+    """
+    if not machines:
+        raise ValueError("no classifiers to compare; run a screening with svm and another one")
+    figure, (axis,), _ = _figure(1, 0.9 + 0.2 * len(machines), 0)
+    scalings = sorted({machine.scaling for machine in machines})
+    for height, machine in enumerate(machines):
+        colour = COLOURS[scalings.index(machine.scaling)]
+        points = [100 * value for value in machine.by_dataset.values()]
+        axis.plot(points, [height] * len(points), "o", color=colour, markersize=2.2, alpha=0.5)
+        axis.plot([100 * machine.low, 100 * machine.high], [height, height], color=colour, linewidth=1.2)
+        axis.plot(100 * np.mean(machine.differences), height, "D", color=colour, markersize=4)
+    axis.axvline(0, color="#666666", linewidth=0.9, zorder=0)
+    axis.set_yticks(range(len(machines)), [f"{machine.classifier}, {machine.scaling}" for machine in machines], **STYLE)
+    axis.invert_yaxis()
+    axis.set_xlabel("points of accuracy above svm (mean, 95 % interval, data sets)", fontsize=8)
+    _finish(axis, "classifiers on the same features")
     _save(figure, path)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mirjax import plots
+from mirjax.experiments.machines import Machine
 
 NAMES = (
     "vgg",
@@ -102,6 +103,29 @@ def test_accuracy_shows_every_point_sorted(monkeypatch):
     assert axis.get_ylim()[0] > axis.get_ylim()[1]  # the best on top
     labels = [text.get_text() for text in kept[0].legends[0].get_texts()]
     assert labels == ["elm", "majority", "chance"]
+
+
+def test_many_classifiers_are_told_apart(monkeypatch):
+    # Oracle: the legend; no two of its entries have one colour and one marker.
+    kept = figures(monkeypatch)
+    tables = [make_table([make_row("vgg", 0.5)], classifier=f"c{n}") for n in range(20)]
+    plots.plot_accuracy(tables, "unused")
+    handles = kept[0].legends[0].legend_handles[:20]
+    assert len({(handle.get_color(), handle.get_marker()) for handle in handles}) == 20
+
+
+def test_classifiers_against_the_reference(monkeypatch):
+    # Oracle: the differences that went in, in points, the best on top.
+    kept = figures(monkeypatch)
+    best = Machine("kernel", "none", 0.6, (0.02, 0.06), {"a": 0.02, "b": 0.06}, 0.01, 0.07)
+    worst = Machine("elm", "standard", 0.4, (-0.1,), {"a": -0.1}, -0.2, 0.0)
+    plots.plot_machines([best, worst], "unused")
+    (axis,) = kept[0].axes
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["kernel, none", "elm, standard"]
+    means = {line.get_ydata()[0]: line.get_xdata()[0] for line in axis.lines if line.get_marker() == "D"}
+    assert means == pytest.approx({0: 4, 1: -10}) and axis.get_ylim()[0] > axis.get_ylim()[1]
+    with pytest.raises(ValueError, match="no classifiers to compare"):
+        plots.plot_machines([], "unused")
 
 
 def test_pareto_front_and_labels(monkeypatch):

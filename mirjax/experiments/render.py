@@ -316,7 +316,8 @@ def markdown(report) -> str:
         lines += ["Rank correlation between data sets (Spearman):", ""]
         lines += [*_markdown_table(*_correlation_cells(ranking), {0}), ""]
     if compared := report.machines:
-        lines += ["## Classifiers", "", machines.NOTE, "", *_markdown_table(*machines.cells(compared), {0, 1}), ""]
+        lines += ["## Classifiers", "", machines.NOTE, "", "![Classifiers](machines.png)", ""]
+        lines += [*_markdown_table(*machines.cells(compared), {0, 1}), ""]
     if report.orderings:
         lines += ["## Published orderings", "", report.ordering_note, ""]
         lines += [*_markdown_table(ORDERING_COLUMNS, _ordering_cells(report), ORDERING_LEFT), ""]

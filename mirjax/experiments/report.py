@@ -263,7 +263,8 @@ class Report:
         return render.latex(self)
 
     def write(self, out: Path) -> None:
-        """Write report.md, report.csv, report.tex, confusion.csv, accuracy.png and pareto.png into a folder.
+        """Write report.md, report.csv, report.tex, confusion.csv, accuracy.png and pareto.png (and machines.png where
+        there are several classifiers) into a folder.
 
         Args:
             out: the folder; made when it is not there.
@@ -282,6 +283,8 @@ class Report:
         if self.tables:
             plots.plot_accuracy(self.tables, out / "accuracy.png")
             plots.plot_pareto(self.tables, out / "pareto.png")
+        if self.machines:
+            plots.plot_machines(self.machines, out / "machines.png")
 
 
 def build_report(workdirs: Sequence, out: Path | None = None) -> Report:
