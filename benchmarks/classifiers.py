@@ -142,10 +142,10 @@ def activate(x, hidden_units):
     """Hidden activations of the published layer f64[M, H], by numpy."""
     import numpy as np
 
-    from mirjax.classifiers import elm
+    from mirjax.classifiers.hidden import draw_layer
 
-    weights, bias = elm.draw_hidden_layer(x.shape[1], hidden_units, 0)
-    return np.maximum(x @ weights + bias, 0)
+    layer = draw_layer(x.shape[1], hidden_units, 0)
+    return np.maximum(x @ layer.weights + layer.bias, 0)
 
 
 def encode(y):

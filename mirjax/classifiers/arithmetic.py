@@ -5,6 +5,7 @@ Names
 * `double_precision`: a context in which JAX computes in float64
 * `one_blas_thread`: a context in which BLAS and LAPACK use one thread
 * `power_of_two`: sizes to divide by without rounding
+* `is_whole`: what counts of things must be
 * `check_memory`: refuses an array larger than the machine, `check_bytes` so many bytes; `physical_memory`: its size
 """
 
@@ -12,6 +13,7 @@ import contextlib
 import functools
 import os
 import threading
+from numbers import Integral
 
 import jax
 import numpy as np
@@ -82,3 +84,8 @@ def check_memory(
 ):
     """Raise a ValueError if one array of a shape and dtype is larger than this machine's memory."""
     check_bytes(f"{what} {list(shape)}", np.dtype(dtype).itemsize * float(np.prod(shape, dtype=float)), remedy)
+
+
+def is_whole(value, least=1):
+    """Whether a parameter is a whole number (no truth value) of at least so much."""
+    return isinstance(value, Integral) and not isinstance(value, bool | np.bool_) and value >= least

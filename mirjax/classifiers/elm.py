@@ -23,7 +23,7 @@ sequential learning algorithm, IEEE Trans. Neural Networks 17 (there by recursiv
 Names
 -----
 * `ELMClassifier`, `ELMRegressor`: the machines, in scikit-learn manners
-* `draw_hidden_layer`: the published hidden layer
+* `RIDGES`: a path of ridges to choose from
 """
 
 import copy
@@ -44,21 +44,6 @@ from mirjax.classifiers.targets import Encoding, weigh_classes
 
 RIDGES = tuple(10.0**exponent for exponent in range(-8, 2))
 """A path of ten ridges: raw features of random networks ask for the smallest, standardised ones for 10⁻³ to 1."""
-
-
-def draw_hidden_layer(num_features, hidden_units, seed):
-    """Draw a hidden layer from N(0, 1), unit by unit: the first units do not depend on how many follow.
-
-    Args:
-        num_features: D.
-        hidden_units: H.
-        seed: for `numpy.random.default_rng`.
-
-    Returns:
-        Input weights f64[D, H] and biases f64[H].
-    """
-    layer = np.random.default_rng(seed).standard_normal((hidden_units, num_features + 1))
-    return layer[:, :num_features].T, layer[:, num_features]
 
 
 def _takes_batches(machine):

@@ -43,6 +43,7 @@ from sklearn.svm import SVC
 
 from mirjax.classifiers import GRIDS, elm, find_classes, knn, pseudo_inverse, svm
 from mirjax.classifiers.arithmetic import double_precision, one_blas_thread
+from mirjax.classifiers.hidden import draw_layer
 from mirjax.classifiers.scaling import Scaled, standardisation
 
 ELM_HIDDEN_UNITS = (100, 250, 500, 1200, 1800, 2500)
@@ -192,7 +193,8 @@ class ELMGrid(Grid):
 
     def __init__(self, x, y, scaling, seed):
         super().__init__(x, y, scaling, seed)
-        self._layer = elm.draw_hidden_layer(x.shape[1], ELM_HIDDEN_UNITS[-1], seed)
+        layer = draw_layer(x.shape[1], ELM_HIDDEN_UNITS[-1], seed)
+        self._layer = layer.weights, layer.bias
         self._targets = np.where(self.codes[:, None] == np.arange(len(self.classes))[None, :], 1.0, -1.0)
         self._shared = self._designs(x) if scaling == "none" else None
 

@@ -57,7 +57,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from mirjax.classifiers.arithmetic import check_memory, double_precision
+from mirjax.classifiers.arithmetic import check_memory, double_precision, is_whole
 from mirjax.classifiers.draws import CHUNK_BYTES, KINDS, grbf_shape, random_stream, rbf_shape
 
 SPREADS = 1e-140, 1e150
@@ -291,13 +291,13 @@ def _check(num_features, hidden_units, weights, activation, alpha, rbf_width, de
             near = difflib.get_close_matches(str(value), known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"{name}={value!r} is none of {', '.join(known)}{hint}")
-    if not _is_whole(num_features) or num_features < 1:
+    if not is_whole(num_features):
         raise ValueError(f"num_features={num_features!r} must be a whole number of at least 1")
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha={alpha!r} must be in [0, 1]")
     if activation == "grbf" and alpha != 0:
         raise ValueError(f"activation='grbf' has no projection, but alpha={alpha!r}; set alpha=0")
-    if not _is_whole(hidden_units) or hidden_units < least:
+    if not is_whole(hidden_units, least):
         why = (
             "" if least == 1 else f" with alpha={alpha!r} and activation={activation!r}: radii are distances of centres"
         )
@@ -308,10 +308,6 @@ def _check(num_features, hidden_units, weights, activation, alpha, rbf_width, de
         raise ValueError(f"rbf_width={rbf_width!r} must be finite and above 0")
     if not 0 < density <= 1:
         raise ValueError(f"density={density!r} must be in (0, 1]")
-
-
-def _is_whole(value):
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _counted_rows(x, sample_weight, num_features, why):

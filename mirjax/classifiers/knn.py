@@ -23,7 +23,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, check_X_y, validate_data
 
 from mirjax.classifiers import find_classes
-from mirjax.classifiers.probe_base import is_whole
+from mirjax.classifiers.arithmetic import is_whole
 
 METRICS = ("euclidean", "cosine")
 

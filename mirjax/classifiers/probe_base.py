@@ -8,23 +8,18 @@ Names
 -----
 * `Probe`: fits that are all or nothing, `learnt` and `restore`
 * `ProbeClassifier`: decisions from a subclass's `_scores`
-* `is_whole`, `is_number`: what parameters must be
+* `is_number`: what parameters must be
 """
 
 import contextlib
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 from scipy.special import expit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from mirjax.classifiers.arithmetic import one_blas_thread
-
-
-def is_whole(value, least=1):
-    """Whether a parameter is a whole number (no truth value) of at least so much."""
-    return isinstance(value, Integral) and not isinstance(value, bool | np.bool_) and value >= least
+from mirjax.classifiers.arithmetic import is_whole, one_blas_thread
 
 
 def is_number(value):

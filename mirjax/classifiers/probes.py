@@ -36,7 +36,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from mirjax.classifiers import find_classes
-from mirjax.classifiers.probe_base import Probe, ProbeClassifier, is_whole
+from mirjax.classifiers.arithmetic import is_whole
+from mirjax.classifiers.probe_base import Probe, ProbeClassifier
 from mirjax.classifiers.solvers import solve_rows
 
 

@@ -37,7 +37,7 @@ from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, Str
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from mirjax.classifiers.arithmetic import one_blas_thread
+from mirjax.classifiers.arithmetic import is_whole, one_blas_thread
 from mirjax.classifiers.targets import Encoding, weigh_classes
 
 SELECTIONS = (None, "validation", "kfold", "loo", "gcv")
@@ -178,7 +178,7 @@ class Readout(BaseEstimator):
         """Sizes and ridges, all parameters checked."""
         ridges = self._ridges()
         sizes = self._sizes()
-        if not sizes or not all(_is_whole(size) and size >= 1 for size in sizes):
+        if not sizes or not all(map(is_whole, sizes)):
             raise ValueError(f"hidden_units={self.hidden_units!r} must be whole numbers of at least 1")
         if list(sizes) != sorted(set(sizes)):
             raise ValueError(f"hidden_units={self.hidden_units!r} must rise; each size is the first units of the next")
@@ -208,7 +208,7 @@ class Readout(BaseEstimator):
         if self.criterion == "accuracy" and (self._is_regressor or self.select == "gcv"):
             who = "a regression" if self._is_regressor else "select='gcv'"
             raise ValueError(f"criterion='accuracy': {who} goes by the squared error; give 'squared_error' or 'auto'")
-        if not ((_is_whole(self.folds) and self.folds >= 2) or hasattr(type(self.folds), "get_n_splits")):
+        if not (is_whole(self.folds, 2) or hasattr(type(self.folds), "get_n_splits")):
             raise ValueError(f"folds={self.folds!r} must be a whole number of at least 2, or a scikit-learn splitter")
         if not (isinstance(self.digits, Real) and 0 <= self.digits <= 16):
             raise ValueError(f"digits={self.digits!r} must lie from 0 to 16")
@@ -328,7 +328,7 @@ class Readout(BaseEstimator):
     def _fold_seed(self):
         """`random_state` as scikit-learn's splitters take it: None or a number below 2³²."""
         seed = self.random_state
-        if seed is None or (_is_whole(seed) and seed < 2**32):
+        if seed is None or (is_whole(seed, 0) and seed < 2**32):
             return seed
         sequence = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
         return int(sequence.generate_state(1)[0])
@@ -338,7 +338,7 @@ class Readout(BaseEstimator):
         n, codes = len(table.x), None
         if self._encoding.kind == "classes":
             codes = np.searchsorted(self._encoding.classes, self._encoding.decode(table.targets))
-        if not _is_whole(self.folds):
+        if not is_whole(self.folds):
             splits = list(self.folds.split(table.x, codes if codes is not None else table.targets, table.groups))
             times = np.bincount(np.concatenate([test for _, test in splits]), minlength=n)
             if (times != 1).any() or any(len(train) + len(test) != n for train, test in splits):
@@ -449,12 +449,13 @@ class Readout(BaseEstimator):
         self._restore_layer({key.removeprefix("layer/"): a for key, a in arrays.items() if key.startswith("layer/")})
         return self
 
+    @abstractmethod
     def _learnt_layer(self):
         """The hidden layer's arrays by name."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _restore_layer(self, arrays):
-        raise NotImplementedError
+        """Take back what `_learnt_layer` gave."""
 
 
 class ClassifierReadout(ClassifierMixin, Readout):
@@ -498,10 +499,6 @@ class _Table:
     def __init__(self, x, hidden, targets, sample_weight, groups):
         self.x, self.hidden, self.targets = x, hidden, targets
         self.sample_weight, self.groups = sample_weight, groups
-
-
-def _is_whole(value):
-    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _checked_groups(groups, num_rows):

@@ -28,6 +28,8 @@ Names
 * `RidgeGrid`, `OrthogonalGrid`, `LeaveOneOutGrid`, …: the grids, made by `grid.make_grid`
 """
 
+from abc import abstractmethod
+
 import numpy as np
 
 from mirjax.classifiers import elm, kernel, knn, mixture, probes
@@ -57,9 +59,9 @@ class _AdaptedGrid(Grid):
 class _PathGrid(_AdaptedGrid):
     """Settings that share one path (`closed_form`) a training set."""
 
+    @abstractmethod
     def _path(self, x, train, targets):
         """The path fitted to the training rows, and what it predicts for: rows of all clips."""
-        raise NotImplementedError
 
     def _predict(self, train, test):
         return self._outputs(train, test).argmax(axis=2)

@@ -526,6 +526,8 @@ def accuracies(grid, labels, train, test) -> np.ndarray:
 
 def select(grid, labels, fold, partition, selection) -> int:
     """The setting with the best accuracy inside the training clips, or on the validation clips; the first if tied."""
+    if len(grid.settings) == 1:
+        return 0
     if selection == "validation":
         return int(accuracies(grid, labels, fold.train, fold.valid).argmax())
     inner = _inner_folds(fold, partition, labels)

@@ -22,6 +22,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -232,7 +233,7 @@ class Report:
         order = {claim: index for index, claim in enumerate([*CLAIMS, BEST_CLAIM])}
         return sorted(found, key=lambda result: order[result.claim])
 
-    @property
+    @cached_property
     def machines(self) -> list[Machine]:
         """The classifiers against one another, where there are several."""
         return compare_machines(self.tables)

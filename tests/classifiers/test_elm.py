@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from mirjax.classifiers import Gram, PrecisionWarning, arithmetic, elm, load, save
 from mirjax.classifiers.arithmetic import double_precision
 from mirjax.classifiers.elm import ELMClassifier, ELMRegressor
-from mirjax.classifiers.hidden import HiddenLayer
+from mirjax.classifiers.hidden import HiddenLayer, draw_layer
 
 EPS = np.finfo(float).eps
 CUTOFF = 1e6 * EPS
@@ -113,8 +113,8 @@ def test_as_many_units_as_samples_leave_no_training_error():
 
 def test_fewer_units_are_the_first_of_more():
     """Oracle: numpy's generator, one row of weights and bias a unit."""
-    weights, bias = elm.draw_hidden_layer(7, 50, 3)
-    fewer = elm.draw_hidden_layer(7, 20, 3)
+    more, few = draw_layer(7, 50, 3), draw_layer(7, 20, 3)
+    (weights, bias), fewer = (more.weights, more.bias), (few.weights, few.bias)
     np.testing.assert_array_equal(fewer[0], weights[:, :20])
     np.testing.assert_array_equal(fewer[1], bias[:20])
     np.testing.assert_array_equal(np.random.default_rng(3).standard_normal(8), [*weights[:, 0], bias[0]])

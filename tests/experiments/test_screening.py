@@ -182,7 +182,7 @@ def test_split_data_is_chosen_on_validation_and_fitted_on_train(screening, tmp_p
         12,
         9,
     )
-    from mirjax.classifiers import elm
+    from mirjax.classifiers.hidden import draw_layer
 
     table = study.features(progress=False)
     x, y = table["features"].astype(np.float64), table["labels"]
@@ -190,7 +190,8 @@ def test_split_data_is_chosen_on_validation_and_fitted_on_train(screening, tmp_p
     train = part == "train"
     deviation = x[train].std(axis=0)
     x = (x - x[train].mean(axis=0)) / np.where(deviation == 0, 1, deviation)
-    weights, bias = (np.asarray(array) for array in elm.draw_hidden_layer(x.shape[1], 2500, 0))
+    layer = draw_layer(x.shape[1], 2500, 0)
+    weights, bias = layer.weights, layer.bias
     classes = np.unique(y)
     targets = np.where(y[:, None] == classes, 1.0, -1.0)
 
