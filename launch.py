@@ -1,4 +1,4 @@
-"""The one door to mirjax: run | report | features | prepare | list | doctor.
+"""The one door to mirjax: run | report | features | prepare | list | describe | doctor.
 
 Parses, logs, calls, nothing else. Exit status 0 done, 1 failed, 2 wrong usage. `python launch.py --help` says more.
 """
@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
-COMMANDS = ("run", "report", "features", "prepare", "list", "doctor")
+COMMANDS = ("run", "report", "features", "prepare", "list", "describe", "doctor")
 LISTS = ("architectures", "datasets", "configs")
 
 
@@ -79,8 +79,13 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("list", help="list architectures, datasets or configs")
     listing.add_argument("what", metavar="|".join(LISTS))
     listing.add_argument("--json", action="store_true", help="one JSON array")
-    listing.add_argument("--width", type=int, default=120, help="of architectures: 120 or 3500 features, nearly")
+    listing.add_argument("--width", type=int, help="of architectures: 120 or 3500 features, nearly; else as published")
     listing.set_defaults(function=_list)
+
+    describing = commands.add_parser("describe", help="layers of an architecture with their shapes: NAME [n=…]")
+    describing.add_argument("name", metavar="NAME")
+    describing.add_argument("settings", nargs="*", metavar="n=…")
+    describing.set_defaults(function=_describe)
 
     doctor = commands.add_parser("doctor", help="versions, devices, golden checks, decoders, cache folders")
     doctor.set_defaults(function=_doctor)
@@ -196,11 +201,20 @@ def _list(options) -> int:
     if options.json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return 0
-    columns = [key for key in rows[0] if key not in ("citation",)]
+    columns = [key for key in rows[0] if key in _COLUMNS.get(options.what, rows[0])]
     widths = [max(len(column), *(len(_cell(row[column])) for row in rows)) for column in columns]
     for cells in (columns, *([_cell(row[column]) for column in columns] for row in rows)):
         print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
     return 0
+
+
+# What a terminal shows of long rows; --json has everything.
+_COLUMNS = {
+    "architectures": tuple(
+        "name input sample_rate length n parameters published features gflops receptive_field reference".split()
+    ),
+    "datasets": ("name", "description", "group", "licence"),
+}
 
 
 def _cell(value) -> str:
@@ -208,33 +222,31 @@ def _cell(value) -> str:
 
 
 def _architectures(options) -> list[dict]:
+    from tqdm import tqdm
+
     from mirjax.config import UsageError
-    from mirjax.models import zoo
+    from mirjax.experiments import listing
 
     try:
-        widths = {name: zoo.num_filters(name, options.width) for name in zoo.names()}
+        return list(tqdm(listing.architectures(options.width), unit="network", desc="counting", leave=False))
     except ValueError as error:
         raise UsageError(str(error)) from None
-    from mirjax import features
 
-    rows = []
-    for name, n in widths.items():
-        entry, module = zoo.lookup(name), zoo.build(name, n)
-        rows.append(
-            {
-                "name": name,
-                "input": entry.signal,
-                "domain_knowledge": entry.domain_knowledge,
-                "filters": entry.filters,
-                "width": options.width,
-                "n": n,
-                "features": features.num_features(module),
-                "parameters": features.num_parameters(module),
-                "gflops": features.gigaflops(module),
-                "citation": entry.citation,
-            }
-        )
-    return rows
+
+def _describe(options) -> int:
+    from mirjax.config import UsageError
+    from mirjax.experiments import listing
+    from mirjax.models import zoo
+
+    n = _settings(options.settings, ("n",)).get("n")
+    if n is not None and not (n.isascii() and n.isdigit() and 1 <= int(n) <= zoo.LARGEST_N):
+        raise UsageError(f"n={n!r} must be a whole number from 1 to {zoo.LARGEST_N}")
+    try:
+        zoo.lookup(options.name)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    print(listing.describe(options.name, n and int(n)))
+    return 0
 
 
 def _datasets(options) -> list[dict]:

@@ -7,11 +7,17 @@ of eight elsewhere, the last one filled up; several devices share the blocks. So
 the order or the number of clips or seeds. They may depend on the device, and on a CPU on the number of cores that the
 process may use, by which XLA divides some convolutions: within 1e-5 of the largest value (3e-7 was seen).
 
+A network for one input length only sees a longer clip as consecutive windows, of which the features are averaged. A
+clip too short for a network is repeated up to the length it was published for, where there is one. A mono clip goes to
+both channels of a stereo network.
+
 Source: Pons & Serra (2019): features are averages over all positions of the selected maps.
-Names: `initialise`, `extract`, `extract_each`, `random_features`, `layer_means`, `mfcc_features`,
-`representation_sums`, `moments`, `num_parameters`, `num_features`, `feature_names`, `gigaflops`, `program`, `numerics`.
+Names: `initialise`, `extract`, `extract_each`, `random_features`, `select`, `layer_means`, `windows`, `mfcc_features`,
+`exposed`, `representation_sums`, `moments`, `num_parameters`, `num_features`, `feature_names`, `gigaflops`, `program`,
+`numerics`.
 """
 
+import dataclasses
 import functools
 import hashlib
 import itertools
@@ -25,51 +31,139 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from mirjax.models import layers
+from mirjax.models import geometry
+from mirjax.models import layers as model_layers
 from mirjax.signal import cepstral
 
 # MFCC clips keep their own lengths; rounding those up to few sizes keeps compilations few, and padding is invisible.
 _MFCC_GRID = 4
 
 
+_KEPT = ("params", "batch_stats")
+
+
 def _spec(model, num_samples):
     return jax.ShapeDtypeStruct((1, *model.representation.shape(num_samples)), jnp.result_type(float))
 
 
+def _window_spec(model, num_samples):
+    """What the network itself sees of a clip: all of it, or one window."""
+    spec = _spec(model, num_samples)
+    if getattr(model, "fixed", False):
+        return jax.ShapeDtypeStruct((1, model.num_steps, *spec.shape[2:]), spec.dtype)
+    return jax.eval_shape(functools.partial(_long_enough, model), spec)
+
+
+def _long_enough(model, x):
+    """x [B, T, …], repeated in time up to the published length if it is too short for the network."""
+    published = getattr(model, "num_steps", None)
+    if not published or x.shape[1] >= geometry.shortest(model.windows):
+        return x
+    return jnp.concatenate([x] * -(-published // x.shape[1]), axis=1)[:, :published]
+
+
 def initialise(model, key: jax.Array, num_samples: int = 350_000):
-    """Random variables of a model, without running it.
+    """Random variables of a model, without running it; running averages of batch norm at 0 and 1.
 
     Args:
-      model: a `taggers.Network`.
+      model: a `taggers.Model`.
       key: PRNG key.
       num_samples: samples of a clip (weights do not depend on it for these networks).
 
     Returns:
       A tree of variables, kernels canonical `(k…, in, out)`.
     """
-    variables = model.lazy_init(key, _spec(model, num_samples), method="embed", mutable=["params"])
-    return {"params": variables["params"]}
+    variables = model.lazy_init(key, _window_spec(model, num_samples), method="embed", mutable=list(_KEPT))
+    return {kind: variables[kind] for kind in _KEPT if kind in variables}
+
+
+def windows(x: jax.Array, num_steps: int) -> jax.Array:
+    """Consecutive windows of a representation: [B, T, …] → [P, B, num_steps, …], P = max(1, T // num_steps).
+
+    What is left over at the end is dropped; a clip shorter than one window is repeated up to it.
+    """
+    if x.shape[1] < num_steps:
+        repeats = -(-num_steps // x.shape[1])
+        x = jnp.concatenate([x] * repeats, axis=1)
+    count = x.shape[1] // num_steps
+    x = x[:, : count * num_steps].reshape(x.shape[0], count, num_steps, *x.shape[2:])
+    return jnp.moveaxis(x, 1, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """A network of which other layers make the features; otherwise it is that network.
+
+    Attributes:
+      model: a `taggers.Model`.
+      feature_layers: names of maps it exposes.
+    """
+
+    model: object
+    feature_layers: tuple[str, ...]
+
+    def __getattr__(self, name):
+        return getattr(object.__getattribute__(self, "model"), name)
+
+
+def select(model, layers):
+    """The same network with features from other layers.
+
+    Args:
+      model: a `taggers.Model`.
+      layers: names of maps that it exposes (`exposed`), in the order wanted.
+
+    Raises:
+      ValueError: a name that the network does not expose; lists those it does.
+    """
+    layers, known = (layers,) if isinstance(layers, str) else tuple(layers), exposed(model)
+    for name in layers:
+        if name not in known:
+            raise ValueError(f"layers={name!r} is not exposed by this network; known: {', '.join(known)}")
+    if not layers or len(set(layers)) < len(layers):
+        raise ValueError(f"layers={layers!r} must name at least one layer, and each once")
+    return Selection(getattr(model, "model", model), layers)
+
+
+@functools.lru_cache(maxsize=256)
+def exposed(model, num_samples: int = 350_000) -> tuple[str, ...]:
+    """Names of all maps that a network exposes; those that make its features come first."""
+
+    def run(key, x):
+        return model.init(key, x, method="embed")["features"]
+
+    found = jax.eval_shape(run, jax.random.key(0), _window_spec(model, num_samples))
+    names = [path[-1].key for path, _ in jax.tree_util.tree_leaves_with_path(found)]
+    return tuple(dict.fromkeys([*model.feature_layers, *names]))
 
 
 @functools.lru_cache(maxsize=256)
 def _trace(model, num_samples):
     """Shapes of variables and of features by layer, multiply-adds, and the program's text, computing nothing."""
 
+    spec, seen = _spec(model, num_samples), _window_spec(model, num_samples)
+
     def run(key, x):
-        variables = {"params": model.init(key, x, method="embed")["params"]}
+        drawn = model.init(key, jnp.zeros(seen.shape, seen.dtype), method="embed")
+        variables = {kind: drawn[kind] for kind in _KEPT if kind in drawn}
         return variables, layer_means(model, variables, x)
 
-    spec = _spec(model, num_samples)
-    with layers.count_multiply_adds() as counted:
+    with model_layers.count_multiply_adds() as counted:
         program, (variables, averages) = jax.make_jaxpr(run, return_shape=True)(jax.random.key(0), spec)
-    audio = jax.ShapeDtypeStruct((1, num_samples), spec.dtype)
+    channels = () if _channels(model) == 1 else (_channels(model),)
+    audio = jax.ShapeDtypeStruct((1, *channels, num_samples), spec.dtype)
     digest = hashlib.sha256()
     for part in (program, jax.make_jaxpr(model.representation)(audio)):
         digest.update(re.sub(r"0x[0-9a-f]+", "", str(part.jaxpr)).encode())  # without addresses of functions
         for constant in part.consts:
             digest.update(np.asarray(constant).tobytes())
-    # `init` and `apply` each trace the network once, so its products were counted twice.
-    return variables, averages, sum(counted) // 2, digest.hexdigest()
+    # `init` and `apply` each trace the network once, so its products were counted twice; a map over windows traces one.
+    multiply_adds = sum(counted) // 2
+    if getattr(model, "fixed", False):
+        with model_layers.count_multiply_adds() as counted:
+            jax.eval_shape(functools.partial(model.init, method="embed"), jax.random.key(0), seen)
+        multiply_adds = sum(counted) * max(1, spec.shape[1] // model.num_steps)
+    return variables, averages, multiply_adds, digest.hexdigest()
 
 
 def program(model, num_samples: int = 350_000) -> str:
@@ -91,8 +185,8 @@ def numerics() -> dict[str, object]:
 
 
 def num_parameters(model, num_samples: int = 350_000) -> int:
-    """Number of weights and biases."""
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(_trace(model, num_samples)[0]))
+    """Number of trainable parameters: weights, biases, batch norm's scales and shifts."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(_trace(model, num_samples)[0]["params"]))
 
 
 def num_features(model, num_samples: int = 350_000) -> int:
@@ -101,7 +195,7 @@ def num_features(model, num_samples: int = 350_000) -> int:
 
 
 def gigaflops(model, num_samples: int = 350_000) -> float:
-    """Arithmetic of the network's convolutions per clip, a multiply-add counting two, in units of 1e9."""
+    """Arithmetic of the network's products per clip, a multiply-add counting two, in units of 1e9."""
     return 2e-9 * _trace(model, num_samples)[2]
 
 
@@ -113,11 +207,20 @@ def feature_names(model, num_samples: int = 350_000) -> tuple[str, ...]:
 
 def layer_means(model, variables, x):
     """Averages of a model's maps for its representation x: {layer: f32[B, C]}, in the model's order."""
-    _, state = model.apply(variables, x, method="embed", mutable=["features"])
-    found = {}
-    for path, value in jax.tree_util.tree_leaves_with_path(state["features"]):
-        found[path[-1].key] = value
-    return {name: found[name] for name in model.feature_layers}
+
+    def of_window(x):
+        _, state = model.apply(variables, x, method="embed", mutable=["features"])
+        found = {path[-1].key: value for path, value in jax.tree_util.tree_leaves_with_path(state["features"])}
+        return {name: found[name] for name in model.feature_layers}
+
+    if not getattr(model, "fixed", False):
+        return of_window(_long_enough(model, x))
+    parts = windows(x, model.num_steps)
+    if len(parts) == 1:
+        averages = of_window(parts[0])
+    else:
+        averages = jax.tree.map(lambda each: each.mean(axis=0), jax.lax.map(of_window, parts, batch_size=8))
+    return {name: averages[name] for name in model.feature_layers}
 
 
 def _block_size() -> int:
@@ -151,25 +254,33 @@ def _clips(audio):
             yield item
 
 
+def _channels(model) -> int:
+    return getattr(model.representation, "num_channels", 1)
+
+
 def _num_threads(model) -> int:
     """Blocks computed at a time: on a CPU small networks leave cores idle, and large ones fill them and the memory."""
     small = gigaflops(model) < 10
     return min(4, os.cpu_count() or 1) if small and jax.default_backend() == "cpu" else 1
 
 
-def _as_blocks(audio, size):
+def _as_blocks(audio, size, channels=1):
     """Blocks f32[size, N] of clips, the last one filled up with zeros, and the number of real clips in each."""
     pending = []
     for clip in _clips(audio):
-        pending.append(np.asarray(clip, jnp.result_type(float)))
-        if pending[-1].ndim != 1 or pending[-1].shape != pending[0].shape:
+        clip = np.asarray(clip, jnp.result_type(float))
+        if channels > 1 and clip.ndim == 1:
+            clip = np.tile(clip, (channels, 1))
+        pending.append(clip)
+        expected = (clip.shape[-1],) if channels == 1 else (channels, clip.shape[-1])
+        if clip.shape != expected or clip.shape != pending[0].shape:
             shapes = f"{pending[-1].shape} after {pending[0].shape}"
             raise ValueError(f"clips must be f32[N] of one length, got {shapes}; fit them, and give audio as [B, N]")
         if len(pending) == size:
             yield np.stack(pending), size
             pending = []
     if pending:
-        filled = np.zeros((size, len(pending[0])), pending[0].dtype)
+        filled = np.zeros((size, *pending[0].shape), pending[0].dtype)
         filled[: len(pending)] = pending
         yield filled, len(pending)
 
@@ -193,7 +304,7 @@ def extract_each(model, trees, audio, *, moments: tuple[float, float] = (0.0, 1.
             x = represent(jax.device_put(block, clips))
             return np.stack([np.asarray(embed(x, tree, shift, scale))[:real] for tree in trees])
 
-    blocks = _as_blocks(audio, num_devices * _block_size())
+    blocks = _as_blocks(audio, num_devices * _block_size(), _channels(model))
     rows = []
     num_threads = _num_threads(model)
     with ThreadPoolExecutor(num_threads) as threads:
@@ -204,14 +315,15 @@ def extract_each(model, trees, audio, *, moments: tuple[float, float] = (0.0, 1.
     return np.concatenate(rows, axis=1)
 
 
-def extract(model, variables, audio, *, moments: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
+def extract(model, variables, audio, *, moments: tuple[float, float] = (0.0, 1.0), layers=None) -> np.ndarray:
     """Features of clips under given weights.
 
     Args:
-      model: a `taggers.Network`.
+      model: a `taggers.Model`.
       variables: its variables, as `initialise` gives them.
       audio: f32[B, N], or an iterable of clips f32[N] of one length or of batches (`mirjax.data.loader`).
       moments: mean and deviation by which the representation is standardised; (0, 1) leaves it as it is.
+      layers: names of the maps that make the features (`exposed`); the network's own choice when None.
 
     Returns:
       f32[B, D].
@@ -219,20 +331,24 @@ def extract(model, variables, audio, *, moments: tuple[float, float] = (0.0, 1.0
     Raises:
       ValueError: no clips, a clip too short for the network, or a deviation that is not positive.
     """
+    model = model if layers is None else select(model, layers)
     return extract_each(model, [variables], audio, moments=moments)[0]
 
 
-def random_features(model, keys: jax.Array, audio, *, moments: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
+def random_features(
+    model, keys: jax.Array, audio, *, moments: tuple[float, float] = (0.0, 1.0), layers=None
+) -> np.ndarray:
     """Features of clips under random weights, for many seeds at once.
 
     The representation of a clip is computed once for all seeds; memory holds the seeds' weights, one block of clips
     and their maps.
 
     Args:
-      model: a `taggers.Network`.
+      model: a `taggers.Model`.
       keys: PRNG keys [S].
       audio: f32[B, N], or an iterable of clips f32[N] of one length or of batches (`mirjax.data.loader`).
       moments: mean and deviation by which the representation is standardised; (0, 1) leaves it as it is.
+      layers: as `extract`.
 
     Returns:
       f32[S, B, D]; row s equals `extract(model, initialise(model, keys[s]), audio)`.
@@ -242,6 +358,7 @@ def random_features(model, keys: jax.Array, audio, *, moments: tuple[float, floa
     """
     if jnp.ndim(keys) != 1:
         raise ValueError(f"keys of shape {jnp.shape(keys)} must be [S]; jax.random.split(key, S) makes S of them")
+    model = model if layers is None else select(model, layers)
     return extract_each(model, [initialise(model, key) for key in keys], audio, moments=moments)
 
 
@@ -250,7 +367,7 @@ def representation_sums(model, audio) -> list[tuple[int, float, float]]:
     num_devices = jax.local_device_count()
     represent, _, clips, _ = _compiled(model, num_devices)
     sums = []
-    for block, real in _as_blocks(audio, num_devices * _block_size()):
+    for block, real in _as_blocks(audio, num_devices * _block_size(), _channels(model)):
         for values in np.asarray(represent(jax.device_put(block, clips)), np.float64)[:real]:
             sums.append((values.size, float(values.sum()), float((values**2).sum())))
     return sums

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "mirjax"
 FLOORS = [
     {"signal", "classifiers", "metrics", "results", "statistics", "config"},
     {"data", "models"},
-    {"features"},
+    {"features", "inspection"},
     {"tasks"},
     {"experiments", "plots"},
 ]

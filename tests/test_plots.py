@@ -208,3 +208,104 @@ def test_representations_of_a_clip(tmp_path, monkeypatch):
             assert axis.get_ylabel() and axis.images[0].get_cmap().name == "magma"
     with pytest.raises(ValueError, match=r"audio of shape \(2, 24000\) at 12000 Hz: give one channel"):
         plots.plot_representations(np.stack([tone, tone]), 12_000, tmp_path / "b.png")
+
+
+# ── looking inside a network ──
+
+
+def is_png(path, most=400_000):
+    content = path.read_bytes()
+    assert content[:8] == b"\x89PNG\r\n\x1a\n" and len(content) < most
+    return content
+
+
+def keep(monkeypatch):
+    kept, save = [], plots._save
+    monkeypatch.setattr(plots, "_save", lambda figure, path: (kept.append(figure), save(figure, path)))
+    return kept
+
+
+def all_axes(figure):
+    return [axis for axis in figure.axes if axis.get_visible()]
+
+
+def test_filters_in_milliseconds_and_hertz(tmp_path, monkeypatch):
+    """By hand: the pixels are the kernel's values, axes in ms and Hz; a sine of 1 kHz lets 1 kHz pass."""
+    from mirjax.signal.representations import LogMel, Waveform
+
+    kept = keep(monkeypatch)
+    rng = np.random.default_rng(0)
+    tall, short, time = rng.normal(size=(3, 96, 2)), rng.normal(size=(5, 8, 12)), rng.normal(size=(64, 4))
+    filters = [("a/$tall", tall), ("short", short), ("time", time)]
+    plots.plot_filters(filters, tmp_path / "a.png", representation=LogMel())
+    is_png(tmp_path / "a.png")
+    axes = all_axes(kept[0])
+    assert len(axes) == 2 + 8 + 2
+    np.testing.assert_array_equal(np.asarray(axes[1].images[0].get_array()), tall[..., 1].T)
+    assert axes[0].get_ylabel() == "Hz" and "1,000" in [text.get_text() for text in axes[0].get_yticklabels()]
+    assert axes[0].get_xlabel() == "ms" and axes[0].images[0].get_extent()[1] == pytest.approx(3 * 256 / 12)
+    assert axes[2].get_ylabel() == "bands"
+    assert axes[-1].images[0].get_extent()[3] == pytest.approx(12_000 / 256 / 2)
+
+    sine = np.stack([np.sin(2 * np.pi * hertz * np.arange(256) / 12_000) for hertz in (3000, 1000)], axis=-1)
+    plots.plot_filters([("wave", sine)], tmp_path / "b.png", representation=Waveform(12_000))
+    shape, passed = all_axes(kept[1])
+    np.testing.assert_allclose(np.asarray(shape.images[0].get_array())[0], sine[:, 1])
+    picture = np.asarray(passed.images[0].get_array())
+    assert (picture.argmax(axis=0) / (len(picture) - 1) * 6000).round(-2).tolist() == [1000, 3000]
+
+
+def test_feature_maps_of_a_clip(tmp_path, monkeypatch):
+    """By hand: rows and times of the pictures are those of the maps; bands lie above each other, channel by channel."""
+    kept = keep(monkeypatch)
+    rng = np.random.default_rng(0)
+    maps = {
+        "$conv": (np.arange(5) + 0.5, rng.normal(size=(5, 4, 8))),
+        "pooled": (np.array([2.5]), rng.normal(size=(1, 3))),
+    }
+    plots.plot_feature_maps(maps, tmp_path / "a.png")
+    is_png(tmp_path / "a.png")
+    first, second = kept[0].axes
+    picture = np.asarray(first.images[0].get_array())
+    assert picture.shape == (6 * 4, 5)
+    np.testing.assert_array_equal(picture[4:8], maps["$conv"][1][:, :, 1].T)
+    assert first.images[0].get_extent()[:2] == [0, 5] and first.get_xlim() == (0, 5)
+    assert second.images[0].get_array().shape == (3, 1) and second.images[0].get_extent()[:2] == [0, 5]
+    assert second.get_xlabel() == "seconds" and "4 bands" in first.get_title(loc="left")
+
+
+def test_receptive_fields_layer_by_layer(tmp_path, monkeypatch):
+    """Hand-worked: 3 samples stride 3, then 3 of those, then everything, at 1 kHz: 3 ms, 9 ms, the right edge."""
+    from mirjax.models.geometry import Window, everything
+    from mirjax.signal.representations import Waveform
+
+    kept = keep(monkeypatch)
+    windows = (Window("conv1", 3, 3), Window("conv2", 3), everything("all", keeps=True))
+    model = SimpleNamespace(windows=windows, representation=Waveform(1000))
+    plots.plot_receptive_field(model, tmp_path / "a.png")
+    is_png(tmp_path / "a.png")
+    (axis,) = kept[0].axes
+    assert [bar.get_width() for bar in axis.patches[:2]] == [3, 9]
+    assert axis.patches[2].get_width() == axis.get_xlim()[1]
+    assert [line.get_xdata()[0] for line in axis.lines] == [3, 3, 3]
+    assert [text.get_text() for text in axis.texts] == ["3 ms", "9 ms", "everything"]
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["conv1", "conv2", "all"]
+    with pytest.raises(ValueError, match="nothing to draw"):
+        plots.plot_receptive_field(SimpleNamespace(windows=(), representation=Waveform()), tmp_path / "b.png")
+
+
+def test_taggram(tmp_path, monkeypatch):
+    """By hand: the strongest tags on top, times as given, names that are no formulas."""
+    kept = keep(monkeypatch)
+    values = np.stack([np.full(4, 0.1), np.linspace(0.5, 0.9, 4), np.full(4, 0.3)], axis=1)
+    plots.plot_taggram(np.arange(4) + 1.5, values, tmp_path / "a.png", tags=["quiet", "$\\loud$", "so-so"], most=2)
+    is_png(tmp_path / "a.png")
+    axis = kept[0].axes[0]
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["$\\loud$", "so-so"]
+    np.testing.assert_array_equal(np.asarray(axis.images[0].get_array()), values[:, [1, 2]].T)
+    assert axis.images[0].get_extent()[:2] == [1, 5]
+    plots.plot_taggram(np.zeros(1), values[:1], tmp_path / "b.png")
+    with pytest.raises(ValueError, match="2 tags for 3 answers"):
+        plots.plot_taggram(np.arange(4), values, tmp_path / "c.png", tags=["a", "b"])
+    with pytest.raises(ValueError, match=r"values of shape \(4, 3\) and 3 times"):
+        plots.plot_taggram(np.arange(3), values, tmp_path / "c.png")

@@ -24,6 +24,7 @@ from mirjax.classifiers import DETERMINISTIC
 from mirjax.config import UsageError
 from mirjax.data import loader
 from mirjax.experiments.store import BLOCK, FeatureStore
+from mirjax.models import zoo
 
 SAMPLE_RATE = 12_000
 # Raise when the same inputs come to give other numbers: stored features and records are then computed anew.
@@ -46,6 +47,11 @@ class Architecture:
     n: int | None
     module: object = dataclasses.field(repr=False)
     num_samples: int
+
+    @property
+    def sample_rate(self) -> int:
+        """Hertz at which the network listens."""
+        return getattr(self.module.representation, "sample_rate", SAMPLE_RATE)
 
     @property
     def program(self) -> str:
@@ -84,13 +90,36 @@ class Run:
         self.numerics = features.numerics()
         self.versions = _versions() | {key: str(value) for key, value in self.numerics.items()}
         self._sums = {}
+        self._at_rate = {}
 
     def load(self) -> list:
-        """Decoded clips of every data set."""
+        """Decoded clips of every data set, at the study's sample rate."""
+        return [self._decode(source, SAMPLE_RATE) for source in self.sources]
+
+    def _decode(self, source, sample_rate):
         from mirjax.data import audio
 
-        settings = {"sample_rate": SAMPLE_RATE, "cache": self.cache, "strict": self.screening.strict}
-        return [audio.load_clips(source, **settings, progress=self.progress) for source in self.sources]
+        settings = {"cache": self.cache, "strict": self.screening.strict, "progress": self.progress}
+        return audio.load_clips(source, sample_rate=sample_rate, **settings)
+
+    def heard(self, clips, network: Architecture):
+        """The same clips at the sample rate of a network."""
+        rate = network.sample_rate
+        if rate == clips.sample_rate:
+            return clips
+        if (clips.name, rate) not in self._at_rate:
+            source = next(source for source in self.sources if source.facts.name == clips.name)
+            with warnings.catch_warnings(action="ignore"):  # its faults were told already
+                again = self._decode(source, rate)
+            if again.content_hash != clips.content_hash:
+                raise ValueError(f"{clips.name} has changed since it was loaded; run again")
+            self._at_rate[clips.name, rate] = again
+        return self._at_rate[clips.name, rate]
+
+    def batches(self, clips, network: Architecture, indices=None):
+        """Fitted clips as a network hears them."""
+        heard = self.heard(clips, network)
+        return loader.batches(heard, num_samples=network.num_samples, fit=self.screening.fit, indices=indices)
 
     def divide(self, clips):
         """The partition of a data set, checked: every fit, of the inner folds too, meets two classes or more.
@@ -216,7 +245,7 @@ class Run:
 
         for network in self.networks:
             try:
-                features.num_features(network.module, self.screening.num_samples)
+                features.num_features(network.module, network.num_samples)
             except ValueError as error:
                 seconds = self.screening.num_samples / SAMPLE_RATE
                 raise UsageError(f"{network.name} cannot take clips of {seconds:g} s: {error}") from None
@@ -234,8 +263,10 @@ class Run:
                     yield Cell("mfcc", None, "raw", {}, seed, classifier, scaling)
         for network in self.networks:
             options = {"seconds": round(screening.num_samples / SAMPLE_RATE, 6), "fit": screening.fit}
-            if screening.legacy_collapse and network.name in ("frame", "frame_many"):
+            if screening.legacy_collapse and network.name in zoo.COLLAPSING:
                 options["legacy_collapse"] = True
+            if screening.layers:
+                options["layers"] = list(screening.layers)
             for kind in screening.input:
                 for seed in screening.seeds:
                     for scaling in screening.scaling:
@@ -304,8 +335,7 @@ class Run:
 
         key = (clips.name, network.module.representation)
         if key not in self._sums:
-            batches = loader.batches(clips, num_samples=self.screening.num_samples, fit=self.screening.fit)
-            self._sums[key] = features.representation_sums(network.module, batches)
+            self._sums[key] = features.representation_sums(network.module, self.batches(clips, network))
         sums = self._sums[key]
         mean, deviation = features.moments(sums if indices is None else [sums[i] for i in indices])
         if deviation == 0:
@@ -324,7 +354,8 @@ class Run:
             self.versions,
             clips.content_hash,
             network.program,
-            screening.num_samples,
+            network.num_samples,
+            network.sample_rate,
             screening.fit,
         ]
         keys = {seed: config.digest([*identity, list(moments), seed], 32) for seed in seeds}
@@ -335,14 +366,12 @@ class Run:
             missing = [seed for seed in seeds if stored[seed] is None]
             for seed in missing:
                 if seed not in trees:
-                    trees[seed] = features.initialise(network.module, jax.random.key(seed), screening.num_samples)
+                    trees[seed] = features.initialise(network.module, jax.random.key(seed), network.num_samples)
             if missing:
                 indices = range(start, min(start + BLOCK, len(clips)))
 
                 def extract(indices, chosen):
-                    batches = loader.batches(
-                        clips, num_samples=screening.num_samples, fit=screening.fit, indices=indices
-                    )
+                    batches = self.batches(clips, network, indices)
                     return features.extract_each(
                         network.module, [trees[seed] for seed in chosen], batches, moments=moments
                     )
@@ -382,7 +411,9 @@ class Run:
                     for seed, (values, _) in found.items():
                         columns.append(values)
                         label = f"{network.name}/{network.n}/{kind}/{seed}"
-                        names += [f"{label}/{name}" for name in features.feature_names(network.module)]
+                        names += [
+                            f"{label}/{name}" for name in features.feature_names(network.module, network.num_samples)
+                        ]
             parts.append((np.concatenate(columns, axis=1), clips))
         return {
             "features": np.concatenate([values for values, _ in parts]),
@@ -480,7 +511,7 @@ class Run:
         from mirjax import features
 
         network = cell.network
-        num_samples = self.screening.num_samples
+        num_samples = network and network.num_samples
         rows = []
         for fold, values, hyperparameters in outcomes:
             for metric in metrics.METRICS:

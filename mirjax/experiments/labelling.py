@@ -29,7 +29,8 @@ class Labeller:
       seed: of its random weights.
       legacy_collapse: as in the screening.
       moments: mean and deviation by which its input is standardised.
-      num_samples: length to which clips are fitted, at 12 kHz.
+      layers: names of the maps that make the features; the network's own choice when empty.
+      num_samples: length to which clips are fitted, at the network's sample rate.
       fit: how shorter clips get there.
       hyperparameters: of the classifier, as chosen.
       classes: sorted labels.
@@ -40,6 +41,7 @@ class Labeller:
     n: int
     seed: int
     legacy_collapse: bool
+    layers: tuple[str, ...]
     moments: tuple[float, float]
     num_samples: int
     fit: str
@@ -48,15 +50,18 @@ class Labeller:
     classifier: object = dataclasses.field(repr=False)
 
     def features(self, audio: Iterable[np.ndarray]) -> np.ndarray:
-        """Features f32[M, D] of clips f32[N] at 12 kHz, of any lengths."""
+        """Features f32[M, D] of clips f32[N] at the network's sample rate, of any lengths."""
         import jax
 
         from mirjax import features
 
-        model = zoo.build(self.architecture, self.n, legacy_collapse=self.legacy_collapse)
+        model = self._network()
         variables = features.initialise(model, jax.random.key(self.seed), self.num_samples)
         fitted = (loader.fit_length(clip, self.num_samples, self.fit) for clip in audio)
-        return features.extract(model, variables, fitted, moments=self.moments)
+        return features.extract(model, variables, fitted, moments=self.moments, layers=self.layers or None)
+
+    def _network(self):
+        return zoo.build(self.architecture, self.n, legacy_collapse=self.legacy_collapse)
 
     def predict(self, paths: Iterable[str | Path]) -> list[str]:
         """Labels of audio files.
@@ -66,10 +71,10 @@ class Labeller:
         """
         from mirjax.data import audio
 
-        clips = []
+        clips, sample_rate = [], self._network().representation.sample_rate
         for path in paths:
             try:
-                clips.append(audio.decode(Path(path).read_bytes(), sample_rate=cells.SAMPLE_RATE))
+                clips.append(audio.decode(Path(path).read_bytes(), sample_rate=sample_rate))
             except (OSError, ValueError) as error:
                 raise ValueError(f"{path} cannot be labelled: {error}") from error
         return [str(label) for label in self.classifier.predict(self.features(clips).astype(np.float64))]
@@ -96,7 +101,7 @@ def load_labeller(folder: str | Path) -> Labeller:
     file = Path(folder) / _DESCRIPTION
     try:
         described = json.loads(file.read_text(encoding="utf-8"))
-        described |= {"moments": tuple(described["moments"]), "classes": tuple(described["classes"])}
+        described |= {key: tuple(described[key]) for key in ("moments", "classes", "layers")}
         return Labeller(**described, classifier=classifiers.load(Path(folder) / _CLASSIFIER))
     except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{folder} holds no labeller that can be read: {error!r}; save one there first") from error
@@ -139,9 +144,10 @@ def fit_labeller(screening, *, progress: bool = True) -> Labeller:
         architecture=network.name,
         n=network.n,
         seed=seed,
-        legacy_collapse=screening.legacy_collapse,
+        legacy_collapse=screening.legacy_collapse and network.name in zoo.COLLAPSING,
+        layers=screening.layers,
         moments=moments,
-        num_samples=screening.num_samples,
+        num_samples=network.num_samples,
         fit=screening.fit,
         hyperparameters=grid.settings[best],
         classes=tuple(str(label) for label in grid.classes),

@@ -40,8 +40,10 @@ class Screening:
     Attributes:
       name: names the run folder.
       data: embedded names, prepared TFDS names, folders (`class/clip`), manifest files.
-      architectures: `all`, names of the zoo, or Linen modules (`taggers.Network`).
+      architectures: names of the zoo, or Linen modules (`taggers.Model`); `all` are the ten of the study, `zoo` is
+        every network that can be screened, a family's name (`list architectures`) its members.
       width: 120 or 3500 features, nearly: the n of ARCHITECTURES table 1.6.
+      layers: names of the maps that make the features; every network's own choice when empty.
       n: free width parameter: a number for one architecture, or `vgg:24,sample:17`.
       seeds: N for seeds 0…N−1, or a list of seeds.
       classifiers: names of `mirjax.classifiers.GRIDS`: `elm` (the study's), `svm`, `knn`, `elm_ridge`, …
@@ -67,6 +69,7 @@ class Screening:
     architectures: tuple[str, ...] = ("all",)
     width: tuple[int, ...] = (120,)
     n: str | None = None
+    layers: tuple[str, ...] = ()
     seeds: int | tuple[int, ...] = 3
     classifiers: tuple[str, ...] = ("elm", "svm")
     input: tuple[str, ...] = ("raw",)
@@ -86,11 +89,12 @@ class Screening:
     def __post_init__(self):
         for field in _LISTS:
             object.__setattr__(self, field, _as_tuple(field, getattr(self, field)))
+        if self.layers:
+            object.__setattr__(self, "layers", _as_tuple("layers", self.layers))
         if self.n is not None and not isinstance(self.n, str):
             pairs = self.n.items() if isinstance(self.n, Mapping) else [("", self.n)]
             object.__setattr__(self, "n", ",".join(f"{name}:{n}".removeprefix(":") for name, n in pairs))
-        if self.architectures == ("all",):
-            object.__setattr__(self, "architectures", zoo.names())
+        object.__setattr__(self, "architectures", _expanded(self.architectures))
         for field, choices in (
             ("classifiers", CLASSIFIERS),
             ("input", INPUTS),
@@ -117,8 +121,12 @@ class Screening:
 
     @property
     def num_samples(self) -> int:
-        """Samples of every clip after fitting."""
-        return round((self.seconds or STUDY_SECONDS) * SAMPLE_RATE)
+        """Samples of every clip after fitting, at the study's 12 kHz."""
+        return self.samples_at(SAMPLE_RATE)
+
+    def samples_at(self, sample_rate: int) -> int:
+        """Samples of a clip at the sample rate of a network."""
+        return round((self.seconds or STUDY_SECONDS) * sample_rate)
 
     def sources(self) -> list:
         """The data sets, opened but not decoded.
@@ -142,13 +150,21 @@ class Screening:
 
     def networks(self) -> list[cells.Architecture]:
         """The networks to be screened, built."""
+        from mirjax import features
+
         built = []
         for architecture, width, n in _widths(self):
+            module = architecture
             if isinstance(architecture, str):
-                module = zoo.build(architecture, n, legacy_collapse=self.legacy_collapse)
-                built.append(cells.Architecture(architecture, width, n, module, self.num_samples))
-            else:
-                built.append(cells.Architecture(_name(architecture), None, None, architecture, self.num_samples))
+                collapse = self.legacy_collapse and architecture in zoo.COLLAPSING
+                module = zoo.build(architecture, n, legacy_collapse=collapse)
+            num_samples = self.samples_at(getattr(module.representation, "sample_rate", SAMPLE_RATE))
+            if self.layers:
+                try:
+                    module = features.select(module, self.layers)
+                except ValueError as error:
+                    raise UsageError(f"{_name(architecture)}: {error}") from None
+            built.append(cells.Architecture(_name(architecture), width, n, module, num_samples))
         return built
 
     def smoke(self) -> "Screening":
@@ -158,6 +174,7 @@ class Screening:
             data=("rhythm_small",),
             architectures=("temporal",),
             n=None,
+            layers=(),
             seeds=1,
             classifiers=("elm",),
             seconds=6.0,
@@ -256,6 +273,16 @@ def _as_tuple(field: str, value) -> tuple:
     return value
 
 
+def _expanded(architectures: tuple) -> tuple:
+    """Names of groups replaced by their members: `all` (the study's ten), `zoo`, families; each network once."""
+    groups = {"all": zoo.STUDY, "zoo": zoo.screened()} | zoo.families()
+    members = []
+    for each in architectures:
+        found = groups.get(each, (each,)) if isinstance(each, str) else (each,)
+        members += [member for member in found if member not in members]
+    return tuple(members)
+
+
 def _name(architecture) -> str:
     """Name of an architecture in records; that of a module tells its type and a digest of its fields."""
     if isinstance(architecture, str):
@@ -269,9 +296,11 @@ def _widths(screening: Screening) -> list[tuple[object, int | None, int | None]]
     names = [name for name in screening.architectures if isinstance(name, str)]
     for name in names:
         try:
-            zoo.lookup(name)
+            entry = zoo.lookup(name)
         except ValueError as error:
             raise UsageError(str(error)) from None
+        if entry.not_screened:
+            raise UsageError(f"architectures={name!r} cannot be screened: {entry.not_screened}")
     free = {}
     for part in (screening.n or "").split(","):
         name, colon, number = part.strip().rpartition(":")
@@ -312,8 +341,8 @@ def _forecast(screening: Screening, sources) -> str:
     repeats = len(screening.input) * len(screening.seeds)
     lines, total = [], 0.0
     for network in networks:
-        gflops = features.gigaflops(network.module, screening.num_samples)
-        weights = 4e-6 * features.num_parameters(network.module, screening.num_samples) * len(screening.seeds)
+        gflops = features.gigaflops(network.module, network.num_samples)
+        weights = 4e-6 * features.num_parameters(network.module, network.num_samples) * len(screening.seeds)
         seconds = clips * repeats * (0.004 + gflops / 50)  # 50 GFLOP/s: two cores of a laptop
         total += seconds
         lines.append(

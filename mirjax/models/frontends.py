@@ -12,14 +12,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from mirjax.models import layers
-
-
-def _require(steps: int, least: int, what: str, unit: str) -> None:
-    if steps < least:
-        raise ValueError(
-            f"{what} needs at least {least} {unit} and got {steps}; raise `seconds` or leave this network out"
-        )
+from mirjax.models import geometry, layers
+from mirjax.models.geometry import Window
 
 
 class VGG(nn.Module):
@@ -38,7 +32,13 @@ class VGG(nn.Module):
 
     pools = ((4, 2), (4, 3), (5, 2), (4, 2), (4, 4))
     num_frames = 1376
+    masks = False
     feature_layers = tuple(f"pool{i}" for i in range(1, 6))
+    windows = tuple(
+        window
+        for i, (pool, _) in enumerate(pools, start=1)
+        for window in (Window(f"conv{i}", 3, padding="same"), Window(f"pool{i}", pool, pool))
+    )
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
@@ -47,7 +47,7 @@ class VGG(nn.Module):
             x = jnp.tile(x, (1, -(-self.num_frames // x.shape[1]), 1))[:, : self.num_frames]
         x = x[..., None]
         for i, pool in enumerate(self.pools, start=1):
-            kernel, bias = layers.Weights((3, 3, x.shape[-1], self.n), name=f"conv{i}")()
+            kernel, bias = layers.Weights((3, 3, x.shape[-1], self.n), name=f"conv{i}")(x.dtype)
             if self.batch_norm:
                 x = nn.elu(layers.conv2d_norm_max(x, kernel, pool=pool))
             else:
@@ -67,13 +67,15 @@ class Vertical(nn.Module):
     n: int
     height: int
 
+    masks = False
     feature_layers = ("pool",)
+    windows = (Window("conv", 7),)
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Spectrogram f32[B, T, F] → map f32[B, T − 6, n]."""
-        _require(x.shape[1], 7, f"a 7×{self.height} filter", "frames")
-        kernel, bias = layers.Weights((7, self.height, 1, self.n), name="conv")()
+        geometry.require(self.windows, x.shape[1], f"a 7×{self.height} filter")
+        kernel, bias = layers.Weights((7, self.height, 1, self.n), name="conv")(x.dtype)
         x = layers.vertical_max(x, kernel, bias, same_time=False)
         layers.expose(self, "pool", x)
         return x
@@ -89,14 +91,16 @@ class Timbral(nn.Module):
     n: int
 
     shapes = ((7, 86, 1), (3, 86, 2), (1, 86, 4), (7, 38, 1), (3, 38, 2), (1, 38, 4))
+    masks = False
     feature_layers = tuple(f"timbral_{frames}x{bands}" for frames, bands, _ in shapes)
+    windows = (Window("timbral", 7, padding="same"),)
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Spectrogram f32[B, T, F ≥ 86] → map f32[B, T, 14 n]."""
         maps = []
         for name, (frames, bands, factor) in zip(self.feature_layers, self.shapes, strict=True):
-            kernel, bias = layers.Weights((frames, bands, 1, factor * self.n), name=f"conv_{name}")()
+            kernel, bias = layers.Weights((frames, bands, 1, factor * self.n), name=f"conv_{name}")(x.dtype)
             maps.append(layers.vertical_max(x, kernel, bias, same_time=True))
             layers.expose(self, name, maps[-1])
         return jnp.concatenate(maps, axis=-1)
@@ -114,10 +118,17 @@ class Temporal(nn.Module):
     n: int
     lengths: tuple[int, ...] = (165, 128, 64, 32)
 
+    masks = False
+
     @property
     def feature_layers(self) -> tuple[str, ...]:
         """Names of the maps that are averaged, in order."""
         return tuple(f"temporal_{length}" for length in self.lengths)
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """What the longest filters do to time."""
+        return (Window("temporal", max(self.lengths), padding="same"),)
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
@@ -125,7 +136,7 @@ class Temporal(nn.Module):
         x = x.mean(axis=2)[..., None]
         maps = []
         for i, (name, length) in enumerate(zip(self.feature_layers, self.lengths, strict=True)):
-            kernel, bias = layers.Weights((length, 1, self.n * 2**i - self.n // 4), name=f"conv_{name}")()
+            kernel, bias = layers.Weights((length, 1, self.n * 2**i - self.n // 4), name=f"conv_{name}")(x.dtype)
             maps.append(layers.conv1d(x, kernel, bias, same=True))
             layers.expose(self, name, maps[-1])
         return jnp.concatenate(maps, axis=-1)
@@ -141,14 +152,25 @@ class Parallel(nn.Module):
     branches: tuple[nn.Module, ...]
 
     @property
+    def masks(self) -> bool:
+        """Whether every branch masks padding."""
+        return all(getattr(branch, "masks", True) for branch in self.branches)
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """What the branch with the longest reach does to time."""
+        return geometry.longest(branch.windows for branch in self.branches)
+
+    @property
     def feature_layers(self) -> tuple[str, ...]:
         """Names of the maps that are averaged, in order."""
         return tuple(name for branch in self.branches for name in branch.feature_layers)
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool = False, steps: jax.Array | None = None) -> jax.Array:
         """Input of the branches → map f32[B, T, sum of their C]."""
-        return jnp.concatenate([branch(x, train=train) for branch in self.branches], axis=-1)
+        real = {} if steps is None else {"steps": steps}
+        return jnp.concatenate([branch(x, train=train, **real) for branch in self.branches], axis=-1)
 
 
 class SampleLevel(nn.Module):
@@ -160,13 +182,19 @@ class SampleLevel(nn.Module):
 
     n: int
 
+    masks = False
     feature_layers = ("conv1", *(f"pool{i}" for i in range(2, 8)))
+    windows = (
+        Window("conv1", 3, 3),
+        *(w for i in range(2, 8) for w in (Window(f"conv{i}", 3, padding="same"), Window(f"pool{i}", 3, 3))),
+    )
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Waveform f32[B, N] → map f32[B, N // 3⁷, n]."""
-        _require(x.shape[1], 3**7, "a sample-level network", "samples")
-        weights = [layers.Weights((3, 1 if i == 0 else self.n, self.n), name=f"stack{i + 1}")() for i in range(7)]
+        geometry.require(self.windows, x.shape[1], "a sample-level network", "samples")
+        shapes = [(3, 1 if i == 0 else self.n, self.n) for i in range(7)]
+        weights = [layers.Weights(shape, name=f"stack{i}")(x.dtype) for i, shape in enumerate(shapes, start=1)]
         if self.is_mutable_collection("maps"):
             first = layers.strided_conv(x, *weights[0], stride=3)
             layers.expose(self, "conv1", first)
@@ -195,6 +223,12 @@ class FrameLevel(nn.Module):
     same: bool = False
 
     stride = 32
+    masks = False
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """What the longest filters do to time."""
+        return (Window("frame", max(self.lengths), self.stride, "same" if self.same else 0),)
 
     @property
     def feature_layers(self) -> tuple[str, ...]:
@@ -204,10 +238,10 @@ class FrameLevel(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Waveform f32[B, N] → map f32[B, T', n · lengths], T' about N / 32."""
-        _require(x.shape[1], 736, "a frame-level network", "samples")
+        geometry.require(self.windows, x.shape[1], "a frame-level network", "samples")
         joined = None
         for i, (name, length) in enumerate(zip(self.feature_layers, self.lengths, strict=True)):
-            kernel, bias = layers.Weights((length, 1, self.n), name=f"conv_{name}")()
+            kernel, bias = layers.Weights((length, 1, self.n), name=f"conv_{name}")(x.dtype)
             map_ = layers.strided_conv(x, kernel, bias, stride=self.stride, same=self.same)
             layers.expose(self, name, map_)
             if len(self.lengths) == 1:

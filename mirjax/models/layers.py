@@ -9,8 +9,9 @@ with the bands as channels; and a layer of few filters computes several frequenc
 Long maps are computed in blocks of time inside one loop, because buffers above some megabytes are paid for in
 page faults. `benchmarks/random_features.py` measures them.
 
-Names: `Weights`, `he_truncated`, `conv1d`, `conv1d_max`, `conv2d_max`, `conv2d_norm_max`, `vertical_max`,
-`strided_conv`, `sample_stacks`, `expose`, `count_multiply_adds`.
+Names: `Weights`, `he_truncated`, `draw`, `conv1d`, `conv1d_max`, `conv2d_max`, `conv2d_norm_max`, `vertical_max`,
+`strided_conv`, `sample_stacks`, `expose`, `mean_over_positions`, `tally`, `count_multiply_adds`,
+`record_layers`.
 """
 
 import contextlib
@@ -30,6 +31,7 @@ _DRAW_BLOCK = 1 << 14
 _TRUNCATED_STD = 0.87962566103423978  # standard deviation of N(0, 1) truncated at ±2
 
 _multiply_adds: contextvars.ContextVar[list | None] = contextvars.ContextVar("multiply_adds", default=None)
+_exposed: contextvars.ContextVar[list | None] = contextvars.ContextVar("exposed", default=None)
 
 
 @contextlib.contextmanager
@@ -45,22 +47,56 @@ def count_multiply_adds():
         _multiply_adds.reset(token)
 
 
-def _tally(num_positions: int, kernel: jax.Array) -> None:
+@contextlib.contextmanager
+def record_layers():
+    """Collect, while a network is traced, what it exposes: a list of (name, shape of the map, multiply-adds so far)."""
+    token = _exposed.set([])
+    try:
+        with count_multiply_adds():
+            yield _exposed.get()
+    finally:
+        _exposed.reset(token)
+
+
+def tally(num_positions: int, kernel: jax.Array | None = None) -> None:
+    """Count multiply-adds of one clip: positions times the kernel's weights (or the whole number, without a kernel)."""
     if (counted := _multiply_adds.get()) is not None:
-        counted.append(num_positions * math.prod(kernel.shape))
+        counted.append(num_positions * (1 if kernel is None else math.prod(kernel.shape)))
 
 
-@functools.partial(jax.jit, static_argnames=("num_blocks", "dtype"))
-def _draw_blocks(key, *, num_blocks, dtype):
-    draw = functools.partial(jax.random.truncated_normal, lower=-2, upper=2, shape=(_DRAW_BLOCK,), dtype=dtype)
+@functools.partial(jax.jit, static_argnames=("num_blocks", "dtype", "kind"))
+def _draw_blocks(key, *, num_blocks, dtype, kind="truncated"):
+    draw = {
+        "truncated": functools.partial(jax.random.truncated_normal, lower=-2, upper=2),
+        "normal": jax.random.normal,
+        "uniform": functools.partial(jax.random.uniform, minval=-1, maxval=1),
+    }[kind]
+    draw = functools.partial(draw, shape=(_DRAW_BLOCK,), dtype=dtype)
     return lax.map(draw, jax.random.split(key, num_blocks)).ravel()
+
+
+def draw(key: jax.Array, shape: tuple[int, ...], kind: str) -> jax.Array:
+    """Independent draws of mean 0 and variance 1: f32[*shape].
+
+    Drawn in blocks of one size, so that all layers of all networks share one compiled sampler.
+
+    Args:
+      key: PRNG key.
+      shape: of the result.
+      kind: `truncated` (normal, cut at two of its own deviations), `normal` or `uniform`.
+    """
+    size = math.prod(shape)
+    draws = _draw_blocks(key, num_blocks=-(-size // _DRAW_BLOCK), dtype=jnp.result_type(float), kind=kind)
+    if not isinstance(draws, jax.core.Tracer):
+        draws = np.asarray(draws)  # the same arithmetic, without a compilation for every shape
+    deviation = {"truncated": _TRUNCATED_STD, "normal": 1, "uniform": math.sqrt(1 / 3)}[kind]
+    return jnp.asarray(draws[:size].reshape(shape) / draws.dtype.type(deviation))
 
 
 def he_truncated(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """He-normal weights truncated at two standard deviations, fan-in scaled: f32[*shape].
 
-    The distribution of `variance_scaling(2, "fan_in", "truncated_normal")`, drawn in blocks of one size so that all
-    layers of all networks share one compiled sampler.
+    The distribution of `variance_scaling(2, "fan_in", "truncated_normal")`; drawn as in `draw`.
     """
     size, fan_in = math.prod(shape), math.prod(shape[:-1])
     draws = _draw_blocks(key, num_blocks=-(-size // _DRAW_BLOCK), dtype=jnp.result_type(float))
@@ -75,14 +111,21 @@ class Weights(nn.Module):
     shape: tuple[int, ...]
 
     @nn.compact
-    def __call__(self) -> tuple[jax.Array, jax.Array]:
-        """Returns (kernel f32[*shape], bias f32[out])."""
+    def __call__(self, dtype=None) -> tuple[jax.Array, jax.Array]:
+        """Returns (kernel f32[*shape], bias f32[out]), cast to a dtype if one is given."""
         kernel = self.param("kernel", he_truncated, self.shape)
         bias = self.param("bias", lambda key, shape: jnp.zeros(shape), self.shape[-1:])
-        return kernel, bias
+        return (kernel, bias) if dtype is None else (kernel.astype(dtype), bias.astype(dtype))
 
 
-def expose(module: nn.Module, name: str, values: jax.Array, *, mean: jax.Array | None = None) -> None:
+def expose(
+    module: nn.Module,
+    name: str,
+    values: jax.Array,
+    *,
+    mean: jax.Array | None = None,
+    steps: jax.Array | None = None,
+) -> None:
     """Offer a layer's map by name.
 
     The map goes to the collection `maps` and its average over all positions to `features`; each is kept only when the
@@ -91,9 +134,13 @@ def expose(module: nn.Module, name: str, values: jax.Array, *, mean: jax.Array |
     Args:
       module: the module that owns the map.
       name: the map's name.
-      values: f32[B, T', C] or f32[B, T', F', C].
+      values: f32[B, T', C] or f32[B, T', F', C]; or f32[B, C], its own average.
       mean: f32[B, C] when the average is already known or is not the plain one.
+      steps: int32[B], the real steps of each row, over which to average; all when None.
     """
+
+    if (seen := _exposed.get()) is not None:
+        seen.append((name, values.shape, sum(_multiply_adds.get())))
 
     def last(_, new):
         return new
@@ -103,8 +150,18 @@ def expose(module: nn.Module, name: str, values: jax.Array, *, mean: jax.Array |
 
     module.sow("maps", name, values, reduce_fn=last, init_fn=nothing)
     if module.is_mutable_collection("features"):
-        averages = values.mean(axis=tuple(range(1, values.ndim - 1))) if mean is None else mean
+        averages = mean_over_positions(values, steps) if mean is None else mean
         module.sow("features", name, averages, reduce_fn=last, init_fn=nothing)
+
+
+def mean_over_positions(values: jax.Array, steps: jax.Array | None = None) -> jax.Array:
+    """Average of [B, T, C] or [B, T, F, C] over all positions, or over each row's first `steps` int32[B]: [B, C]."""
+    axes = tuple(range(1, values.ndim - 1))
+    if steps is None:
+        return values.mean(axis=axes)
+    real = (jnp.arange(values.shape[1])[None] < steps[:, None]).reshape(*values.shape[:2], *(1,) * (values.ndim - 2))
+    count = jnp.maximum(steps, 1)[:, None] * math.prod(values.shape[2:-1])
+    return jnp.where(real, values, 0).sum(axis=axes) / count.astype(values.dtype)
 
 
 def _add(x, bias):
@@ -183,7 +240,7 @@ def _convolve_in_groups(x, kernel, bias):
     """Valid 1-D convolution and ReLU; few filters: neighbouring steps as extra outputs, of which 64 fill a core."""
     size, channels, num_filters = kernel.shape
     num_steps = x.shape[1] - size + 1
-    _tally(num_steps, kernel)
+    tally(num_steps, kernel)
     # One channel reads its inputs as a matrix of windows, which grouping makes smaller: worth it up to 256 filters.
     enough = 4 if channels == 1 and num_filters < 256 else -(-64 // num_filters)
     group = min(enough, -(-size // 2))
@@ -238,7 +295,7 @@ def conv1d_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, pool: int) -
     Few filters: the outputs of one pooling window are computed together from the inputs they share.
     """
     size, _, num_filters = kernel.shape
-    _tally(x.shape[1], kernel)
+    tally(x.shape[1], kernel)
     before, after = _same_padding(size)
     x = pad_time(x, before, after)
     num_steps = (x.shape[1] - size + 1) // pool
@@ -261,7 +318,7 @@ def conv1d_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, pool: int) -
 
 def conv2d_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, pool: tuple[int, int]) -> jax.Array:
     """`same` 2-D convolution, then max-pooling, no activation: f32[B, T, F, C] → f32[B, T // pool₀, F // pool₁, n]."""
-    _tally(x.shape[1] * x.shape[2], kernel)
+    tally(x.shape[1] * x.shape[2], kernel)
     return _add(_pool(_convolve2d(x, kernel), pool), bias)
 
 
@@ -281,7 +338,7 @@ def conv2d_norm_max(x: jax.Array, kernel: jax.Array, *, pool: tuple[int, int], e
     Returns:
       y f32[B, T // pool₀, F // pool₁, n].
     """
-    _tally(x.shape[1] * x.shape[2], kernel)
+    tally(x.shape[1] * x.shape[2], kernel)
 
     def one_clip(clip):
         maps = _convolve2d(clip[None], kernel)
@@ -311,7 +368,7 @@ def vertical_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, same_time:
     if same_time:
         x = pad_time(x, *_same_padding(num_frames))
     num_steps = x.shape[1] - num_frames + 1
-    _tally(num_steps * shifts, kernel)
+    tally(num_steps * shifts, kernel)
     flat = kernel[:, :, 0]
 
     if shifts == 1 or (num_filters < 32 and shifts <= 11):  # all shifts at once, bands as channels
@@ -374,8 +431,8 @@ def sample_stacks(
     stride, _, num_first = kernel1.shape
     size, _, num_second = kernel2.shape
     steps = x.shape[1] // stride
-    _tally(steps, kernel1)
-    _tally(steps, kernel2)
+    tally(steps, kernel1)
+    tally(steps, kernel2)
     if num_second < 32:
         return _narrow_sample_stacks(x, first, second, steps=steps, pool=pool)
     samples = x[:, : steps * stride].reshape(-1, steps, stride)

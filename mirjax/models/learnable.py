@@ -4,12 +4,13 @@ Arrays: waveforms `[B, N]` or spectrograms `[B, T, F]` in, maps `[B, T', C]` out
 the units of their papers. Each starts at a known representation, keeps its parameters in their valid range at every
 call (whatever an optimiser does to them), and has finite gradients at silence. Integers are refused; float16 and
 bfloat16 are computed in, and come back as, float32, as in `mirjax.signal`.
+`windows` says what each does to time; those with `masks = False` need clips of one length, to the others `steps
+int32[B]` says how many steps of each row are real.
 Source: Pons et al. (2019), log-learn (ARCHITECTURES §7.3); Ravanelli & Bengio (2018), SincNet; Zeghidour et al. (2021),
 LEAF (both §7.3b); Wang et al. (2017), trainable PCEN.
 Names: `LogLearn`, `SincFilters`, `SincNet`, `GaborFilters`, `SPCEN`, `Leaf`, `LearnableSTFT`, `LearnableMel`, `Chain`.
 """
 
-import functools
 import math
 
 import jax
@@ -18,7 +19,8 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
-from mirjax.models import layers
+from mirjax.models import geometry, layers
+from mirjax.models.geometry import Window
 from mirjax.signal import checks, filters, stft
 
 _HIGHEST = lax.Precision.HIGHEST
@@ -72,11 +74,23 @@ class Chain(nn.Module):
         """Names of the maps that are averaged: the last part's."""
         return self.parts[-1].feature_layers
 
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """What the chain does to time."""
+        return tuple(window for part in self.parts for window in part.windows)
+
+    @property
+    def masks(self) -> bool:
+        """Whether every part masks padding."""
+        return all(getattr(part, "masks", True) for part in self.parts)
+
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool = False, steps: jax.Array | None = None) -> jax.Array:
         """Input of the first part → map of the last one."""
         for part in self.parts:
-            x = part(x, train=train)
+            x = part(x, train=train, **({} if steps is None else {"steps": steps}))
+            if steps is not None:
+                steps = geometry.num_steps(part.windows, steps)
         return x
 
 
@@ -94,14 +108,16 @@ class LogLearn(nn.Module):
     b: float = 1.0
 
     feature_layers = ("log_learn",)
+    windows = ()
+    masks = True
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool = False, steps: jax.Array | None = None) -> jax.Array:
         """Power or magnitude spectrogram f32[B, T, F], not negative → f32[B, T, F]."""
         x = _as_spectrogram(x, "log-learn")
         a, b = self.param("a", _constant(self.a)), self.param("b", _constant(self.b))
         y = jnp.log(jnp.exp(a).astype(x.dtype) * x + nn.softplus(b).astype(x.dtype))
-        layers.expose(self, "log_learn", y)
+        layers.expose(self, "log_learn", y, steps=steps)
         return y
 
 
@@ -228,6 +244,8 @@ class SincNet(nn.Module):
     sample_rate: float = 16_000
     negative_slope: float = 0.2
 
+    masks = False
+
     @property
     def stride(self) -> int:
         """Samples from step to step."""
@@ -239,10 +257,23 @@ class SincNet(nn.Module):
         return ("sinc", *(f"conv{i}" for i in range(2, len(self.widths) + 2)))
 
     @property
+    def windows(self) -> tuple[Window, ...]:
+        """What the layers do to time; their normalisation sees the whole clip."""
+        sizes = (self.length, *(self.kernel_size for _ in self.widths))
+        return tuple(
+            window
+            for name, size in zip(self.feature_layers, sizes, strict=True)
+            for window in (
+                Window(name, size),
+                Window(f"the pooling after {name}", self.pool, self.pool),
+                geometry.everything(f"the normalisation after {name}", keeps=True),
+            )
+        )
+
+    @property
     def least_samples(self) -> int:
         """Samples that give one step."""
-        steps = functools.reduce(lambda steps, _: steps * self.pool + self.kernel_size - 1, self.widths, 1)
-        return steps * self.pool + self.length - 1
+        return geometry.shortest(self.windows)
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
@@ -250,9 +281,11 @@ class SincNet(nn.Module):
         checks.integer(kernel_size=self.kernel_size, pool=self.pool)
         x = _as_waveforms(x, self.least_samples, "SincNet")
         kernel = SincFilters(self.num_filters, self.length, self.sample_rate, name="filters")().astype(x.dtype)
+        layers.tally(x.shape[1] - self.length + 1, kernel)
         x = self._activate(_convolve_max(x[..., None], kernel, None, pool=self.pool, absolute=True), "sinc")
         for i, width in enumerate(self.widths, start=2):
             kernel, bias = layers.Weights((self.kernel_size, x.shape[-1], width), name=f"weights{i}")()
+            layers.tally(x.shape[1] - self.kernel_size + 1, kernel)
             x = _convolve_max(x, kernel.astype(x.dtype), bias.astype(x.dtype), pool=self.pool)
             x = self._activate(x, f"conv{i}")
         return x
@@ -338,9 +371,11 @@ class SPCEN(nn.Module):
     floor: float = 1e-12
 
     feature_layers = ("spcen",)
+    windows = (geometry.everything("spcen", keeps=True),)
+    masks = True  # the average runs forward: padding comes after all real frames
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool = False, steps: jax.Array | None = None) -> jax.Array:
         """Energies f32[B, T, F], not negative → f32[B, T, F]."""
         x = _as_spectrogram(x, "sPCEN")
 
@@ -353,7 +388,7 @@ class SPCEN(nn.Module):
         power = 1 / parameter("root", self.root, 1)
         smooth = parameter("smooth", self.smooth, 0, 1)
         y = (x / (self.floor + _smoothed(x, smooth)) ** alpha + delta) ** power - delta**power
-        layers.expose(self, "spcen", y)
+        layers.expose(self, "spcen", y, steps=steps)
         return y
 
 
@@ -396,6 +431,16 @@ class Leaf(nn.Module):
     least_energy: float = 1e-5
 
     feature_layers = ("leaf",)
+    masks = False
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """What the layers do to time."""
+        return (
+            Window("gabor", self.length, padding="same"),
+            Window("the low-pass", self.length, self.stride, "same"),
+            *SPCEN.windows,
+        )
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
@@ -408,6 +453,8 @@ class Leaf(nn.Module):
         sigma = jnp.clip(sigma, 2 / self.length, 0.5)[None]
         place = np.linspace(-1, 1, self.length)[:, None]
         low_pass = jnp.exp(-0.5 * (jnp.asarray(place, sigma.dtype) / sigma) ** 2).astype(x.dtype)
+        layers.tally(x.shape[1], kernel)
+        layers.tally(-(-x.shape[1] // self.stride), low_pass)
         energy = jnp.maximum(self._energies(x, kernel, low_pass), self.least_energy)
         layers.expose(self, "energy", energy)
         y = SPCEN(name="spcen")(energy)
@@ -475,6 +522,14 @@ class LearnableSTFT(nn.Module):
     learn_kernels: bool = True
 
     feature_layers = ("spectrogram",)
+    masks = False
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """What the frames do to time."""
+        win_length = self.n_fft if self.win_length is None else self.win_length
+        hop_length = max(1, win_length // 4) if self.hop_length is None else self.hop_length
+        return (Window("spectrogram", self.n_fft, hop_length, 2 * (self.n_fft // 2) if self.center else 0),)
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
@@ -545,9 +600,11 @@ class LearnableMel(nn.Module):
     norm: str | float | None = "slaney"
 
     feature_layers = ("mel",)
+    windows = ()
+    masks = True
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool = False, steps: jax.Array | None = None) -> jax.Array:
         """Spectrogram f32[B, T, 1 + n_fft // 2] → f32[B, T, n_mels]."""
         x = _as_spectrogram(x, "a learnable mel bank")
         if x.shape[-1] != 1 + self.n_fft // 2:
@@ -562,6 +619,7 @@ class LearnableMel(nn.Module):
             norm=self.norm,
         )
         weights = jnp.maximum(self.param("filters", _constant(bank.T)), 0).astype(x.dtype)
+        layers.tally(x.shape[1], weights)
         y = jnp.matmul(x, weights, precision=_HIGHEST)
-        layers.expose(self, "mel", y)
+        layers.expose(self, "mel", y, steps=steps)
         return y

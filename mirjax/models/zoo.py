@@ -1,125 +1,166 @@
-"""The zoo: every architecture by name, with its citation and its place in the thesis' taxonomy.
+"""The zoo: every architecture by name, with its citation, its counts and its place in the thesis' taxonomy.
 
-The table imports no JAX, so that a command line can look names up in no time; `build` imports what it needs.
-To add an architecture: a class in `frontends` (or `taggers`), a line in `ARCHITECTURES`, a branch in `build`.
-Names: `ARCHITECTURES`, `Entry`, `names`, `lookup`, `num_filters`, `build`.
+The table (`entries`) imports no JAX, so that a command line can look names up in no time; `build` imports what it
+needs. A variant of an architecture that has a published count of its own is named `NAME/VARIANT`.
+To add an architecture: a constructor in a module of `mirjax.models`, and a line in `entries`.
+Names: `ARCHITECTURES`, `STUDY`, `names`, `families`, `screened`, `lookup`, `variant`, `num_filters`, `build`,
+`scaled`, `match`.
 """
 
-import dataclasses
 import difflib
+import functools
+import importlib
+import inspect
 
-_PONS = "Pons & Serra, Randomly weighted CNNs for (music) audio classification, ICASSP 2019"
+from mirjax.models import entries
+from mirjax.models.entries.entry import Count, Entry
 
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """What is true of an architecture before it is built.
-
-    Attributes:
-      name: as configs and records spell it.
-      signal: `spectrogram` or `waveform`.
-      domain_knowledge: `none`, `filter shape` or `filter length`: what its filters assume about music.
-      filters: `single`, `many` or `minimal` shapes in the first layer.
-      n_by_width: width parameter n that gives about 120 and about 3500 features (ARCHITECTURES table 1.6).
-      citation: where it was published.
-    """
-
-    name: str
-    signal: str
-    domain_knowledge: str
-    filters: str
-    n_by_width: dict[int, int]
-    citation: str = _PONS
-
-
-ARCHITECTURES = {
-    entry.name: entry
-    for entry in (
-        Entry("vgg", "spectrogram", "none", "minimal", {120: 32, 3500: 717}),
-        Entry("7x96", "spectrogram", "filter shape", "single", {120: 160, 3500: 3585}),
-        Entry("7x86", "spectrogram", "filter shape", "single", {120: 160, 3500: 3585}),
-        Entry("timbral", "spectrogram", "filter shape", "many", {120: 8, 3500: 256}),
-        Entry("temporal", "spectrogram", "filter shape", "many", {120: 8, 3500: 256}),
-        Entry("timbral_temporal", "spectrogram", "filter shape", "many", {120: 4, 3500: 128}),
-        Entry("timbral_time", "spectrogram", "filter shape", "many", {120: 4, 3500: 128}),
-        Entry("sample", "waveform", "none", "minimal", {120: 23, 3500: 512}),
-        Entry("frame", "waveform", "filter length", "single", {120: 40, 3500: 896}),
-        Entry("frame_many", "waveform", "filter length", "many", {120: 20, 3500: 448}),
-    )
-}
+ARCHITECTURES: dict[str, Entry] = {entry.name: entry for entry in entries.ALL}
+STUDY = tuple(name for name, entry in ARCHITECTURES.items() if entry.family == "random_cnns")
+COLLAPSING = ("frame", "frame_many")  # networks with the option `legacy_collapse`
+LARGEST_N = 10_000
 
 
 def names() -> tuple[str, ...]:
-    """All architectures, in the order of the study."""
+    """All architectures, those of the screening study first."""
     return tuple(ARCHITECTURES)
 
 
+def families() -> dict[str, tuple[str, ...]]:
+    """Names of the networks of each family."""
+    return {family: tuple(n for n, e in ARCHITECTURES.items() if e.family == family) for family in entries.FAMILIES}
+
+
+def screened() -> tuple[str, ...]:
+    """Names of all networks that can be screened untrained."""
+    return tuple(name for name, entry in ARCHITECTURES.items() if not entry.not_screened)
+
+
+def variant(name: str) -> tuple[Entry, Count | None]:
+    """Entry of `NAME` or `NAME/VARIANT`, and the variant's count.
+
+    Raises:
+      ValueError: unknown name or variant; lists the nearest known ones.
+    """
+    base, slash, kind = name.partition("/")
+    if base not in ARCHITECTURES:
+        near = difflib.get_close_matches(base, ARCHITECTURES, n=3) or list(ARCHITECTURES)
+        raise ValueError(f"architectures={name!r} is not known; nearest: {', '.join(near)}")
+    entry = ARCHITECTURES[base]
+    if not slash:
+        return entry, None
+    if kind not in entry.variants:
+        known = ", ".join(f"{base}/{each}" for each in entry.variants) or f"{base} has none"
+        raise ValueError(f"architectures={name!r}: no such variant; known: {known}")
+    return entry, entry.variants[kind]
+
+
 def lookup(name: str) -> Entry:
-    """The entry of an architecture.
+    """The entry of an architecture, or of one of its variants.
 
     Raises:
       ValueError: unknown name; lists the nearest known ones.
     """
-    if name not in ARCHITECTURES:
-        near = difflib.get_close_matches(name, ARCHITECTURES, n=3) or list(ARCHITECTURES)
-        raise ValueError(f"architectures={name!r} is not known; nearest: {', '.join(near)}")
-    return ARCHITECTURES[name]
+    return variant(name)[0]
 
 
 def num_filters(name: str, width: int) -> int:
     """The n of an architecture at a named width (120 or 3500 features, nearly).
 
     Raises:
-      ValueError: a width that the study does not have.
+      ValueError: a width that the table does not have for it.
     """
     by_width = lookup(name).n_by_width
     if width not in by_width:
-        known = ", ".join(map(str, by_width))
-        raise ValueError(f"width={width} is not one of {known}; give n= for a free choice")
+        known = ", ".join(map(str, by_width)) or "none"
+        raise ValueError(f"width={width} is not one of {known} for {name}; give n= for a free choice, or `zoo.match`")
     return by_width[width]
 
 
-def build(name: str, n: int, *, legacy_collapse: bool = False):
+def build(name: str, n: int | None = None, **options):
     """Build an architecture as a Linen module.
 
     Args:
-      name: one of `names()`.
-      n: width parameter, at least 1.
-      legacy_collapse: average the frame-level networks' extra layers as the released code does.
+      name: one of `names()`, or `NAME/VARIANT`.
+      n: width parameter, at least 1; the publication's when None.
+      **options: of the constructor that the entry names (`num_classes`, legacy flags, …).
 
     Returns:
-      A `taggers.Network`.
+      A `taggers.Model`.
 
     Raises:
-      ValueError: unknown name, or n below 1.
+      ValueError: unknown name or option, or n that is no whole number from 1 on.
     """
-    lookup(name)
-    if n < 1:
-        raise ValueError(f"n={n} for {name} must be at least 1")
-    from mirjax.models import backends, frontends, taggers
-    from mirjax.signal import representations
+    entry, count = variant(name)
+    if count is not None:
+        options = {**count.options, **options}
+        n = count.n if n is None else n
+    n = entry.n if n is None else n
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise ValueError(f"n={n!r} for {name} must be a whole number, at least 1")
+    module, function = entry.make.split(":")
+    make = getattr(importlib.import_module(f"mirjax.models.{module}"), function)
+    known = tuple(inspect.signature(make).parameters)[1:]
+    for option in set(options).difference(known):
+        if options.pop(option) is not False:  # switched off, an option that is not there asks for nothing
+            near = ", ".join(difflib.get_close_matches(option, known, n=3) or known) or "it has none"
+            raise ValueError(f"{option} is no option of {name}; known: {near}")
+    return make(n, **options)
 
-    log_mel, waveform = representations.LogMel(), representations.Waveform()
-    timbral = frontends.Timbral(n)
-    extra = backends.ExtraLayers(n, legacy_collapse=legacy_collapse)
-    match name:
-        case "vgg":
-            return taggers.Network(log_mel, frontends.VGG(n))
-        case "7x96" | "7x86":
-            return taggers.Network(log_mel, frontends.Vertical(n, height=int(name[2:])))
-        case "timbral":
-            return taggers.Network(log_mel, timbral)
-        case "temporal":
-            return taggers.Network(log_mel, frontends.Temporal(n))
-        case "timbral_temporal":
-            return taggers.Network(log_mel, frontends.Parallel((timbral, frontends.Temporal(n))))
-        case "timbral_time":
-            time = frontends.Temporal(n, lengths=(64, 32, 16, 8))
-            return taggers.Network(log_mel, frontends.Parallel((timbral, time)))
-        case "sample":
-            return taggers.Network(waveform, frontends.SampleLevel(n))
-        case "frame":
-            return taggers.Network(waveform, frontends.FrameLevel(n), extra)
-        case "frame_many":
-            front_end = frontends.FrameLevel(n, lengths=(512, 256, 128, 64, 32), same=True)
-            return taggers.Network(waveform, front_end, extra)
+
+def scaled(size: int, n: int, published: int) -> int:
+    """A layer's size when the width parameter is n instead of the published one; halves up, at least 1."""
+    return max(1, (2 * size * n + published) // (2 * published))
+
+
+def match(name: str, *, num_features: int | None = None, num_parameters: int | None = None, **options) -> int:
+    """The n whose network comes nearest to a number of features or of trainable parameters; ties to the smaller.
+
+    Args:
+      name: as in `build`.
+      num_features: length of the feature vector wanted; or
+      num_parameters: trainable parameters wanted.
+      **options: as in `build`.
+
+    Returns:
+      n, from 1 to 10,000.
+
+    Raises:
+      ValueError: both or neither target, or one that no n from 1 to 10,000 comes up to.
+    """
+    from mirjax.models import counts
+
+    targets = {"num_features": num_features, "num_parameters": num_parameters}
+    given = [(what, target) for what, target in targets.items() if target is not None]
+    if len(given) != 1:
+        raise ValueError("match takes one target: num_features=… or num_parameters=…")
+    ((what, target),) = given
+    if isinstance(target, bool) or not isinstance(target, int) or target < 1:
+        raise ValueError(f"{what}={target!r} must be a whole number, at least 1")
+    size_of = counts.num_features if what == "num_features" else counts.count
+
+    @functools.cache
+    def size(n):
+        return size_of(build(name, n, **options))
+
+    def first(reaches, low, high):
+        """Smallest n with size(n) ≥ reaches, of which low falls short and high does not."""
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if size(middle) >= reaches else (middle, high)
+        return high
+
+    low, high = 0, 1
+    while size(high) < target and high < LARGEST_N:
+        low, high = high, min(2 * high, LARGEST_N)
+    if size(1) > 2 * target or size(high) < target:  # nearer to no network at all, or beyond the largest
+        limit, n = ("least", 1) if size(1) > target else ("most", LARGEST_N)
+        raise ValueError(
+            f"{what}={target} cannot be matched by {name}: at n={n} it has {size(n)}, the {limit}; "
+            "choose another target or network"
+        )
+    above = first(target, low, high)
+    below = above - 1
+    if size(above) == target or below < 1 or target - size(below) > size(above) - target:
+        return above
+    return first(size(below), 0, below)
