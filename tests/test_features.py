@@ -156,3 +156,61 @@ def test_float64_end_to_end(golden_inputs, golden_network):
             values = features.extract(zoo.build(name, n), variables, audio)[0]
         assert values.dtype == np.float64
         assert np.abs(values - expected).max() <= 2e-6 * np.abs(expected).max()
+
+
+def test_chosen_layers(audio):
+    """Oracle: the same columns of the features of all layers; a layer of the head by numpy."""
+    model, keys = zoo.build("vgg", 4), jax.random.split(jax.random.key(0), 2)
+    whole = features.random_features(model, keys, audio)
+    chosen = features.random_features(model, keys, audio, layers=("pool5", "pool2"))
+    np.testing.assert_array_equal(chosen, np.concatenate([whole[..., 16:20], whole[..., 4:8]], axis=-1))
+    selected = features.select(model, "pool2")
+    assert features.num_features(selected) == 4
+    assert features.feature_names(selected) == ("pool2/0", "pool2/1", "pool2/2", "pool2/3")
+    assert features.program(selected, SECONDS) != features.program(model, SECONDS)
+    assert features.select(selected, model.feature_layers) != selected
+    with pytest.raises(ValueError, match=r"layers='pool6' is not exposed by this network; known: pool1, pool2"):
+        features.random_features(model, keys, audio, layers=("pool6",))
+    with pytest.raises(ValueError, match="at least one layer"):
+        features.select(model, ())
+
+
+def test_fixed_networks_see_windows(audio):
+    """Oracle: each window by itself, averaged; what is left over is dropped; a short clip is repeated."""
+    model = zoo.build("tutorial_genre", 4)  # 80 frames, hop 1024
+    key = jax.random.key(0)
+    variables = features.initialise(model, key, SECONDS)
+    x = model.representation(np.tile(audio[:1], (1, 9)))  # 211 frames: two windows
+    assert x.shape[1] // 80 == 2
+    alone = [features.layer_means(model, variables, x[:, i : i + 80]) for i in (0, 80)]
+    for name, values in features.layer_means(model, variables, x).items():
+        wanted = np.mean([np.asarray(each[name]) for each in alone], axis=0)
+        assert np.abs(np.asarray(values) - wanted).max() <= 1e-6 * np.abs(wanted).max()
+    short = features.layer_means(model, variables, x[:, :30])
+    again = features.layer_means(model, variables, np.concatenate([x[:, :30]] * 3, axis=1)[:, :80])
+    for name, values in short.items():
+        np.testing.assert_array_equal(values, again[name])
+    assert features.gigaflops(model, 1024 * 200) == pytest.approx(2 * features.gigaflops(model, 1024 * 90))
+
+
+def test_short_clips_are_repeated_up_to_the_published_length(audio):
+    """Oracle: the repeated representation by itself (compact CNN: 1366 frames; two seconds are 94)."""
+    model = zoo.build("compact_cnn", 2)
+    variables = features.initialise(model, jax.random.key(0), SECONDS)
+    x = np.asarray(model.representation(audio[:1]))
+    long = np.tile(x, (1, 15, 1))[:, :1366]
+    whole, found = features.layer_means(model, variables, long), features.layer_means(model, variables, x)
+    for name, values in found.items():
+        np.testing.assert_allclose(values, whole[name], rtol=1e-5)
+
+
+def test_mono_clips_go_to_both_channels(audio):
+    """Oracle: the clips repeated on a channel axis by numpy."""
+    model, keys = zoo.build("kim_ss_r", 2), jax.random.split(jax.random.key(0), 1)
+    mono = features.random_features(model, keys, audio[:2])
+    stereo = features.random_features(model, keys, np.stack([audio[:2]] * 2, axis=1))
+    np.testing.assert_array_equal(mono, stereo)
+    with pytest.raises(ValueError, match="one length"):
+        features.random_features(model, keys, np.stack([audio[:2]] * 3, axis=1))
+    with pytest.raises(ValueError, match="one length"):
+        features.random_features(zoo.build("temporal", 2), keys, np.stack([audio[:2]] * 2, axis=1))

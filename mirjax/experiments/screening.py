@@ -275,7 +275,9 @@ def _as_tuple(field: str, value) -> tuple:
 
 def _expanded(architectures: tuple) -> tuple:
     """Names of groups replaced by their members: `all` (the study's ten), `zoo`, families; each network once."""
-    groups = {"all": zoo.STUDY, "zoo": zoo.screened()} | zoo.families()
+    screened = zoo.screened()
+    families = {family: tuple(n for n in members if n in screened) for family, members in zoo.families().items()}
+    groups = {"all": zoo.STUDY, "zoo": screened} | families
     members = []
     for each in architectures:
         found = groups.get(each, (each,)) if isinstance(each, str) else (each,)

@@ -35,7 +35,7 @@ class Window:
         if self.padding == "same":
             return -(-steps // self.stride)
         found = (steps + self.padding - self.size) // self.stride + 1
-        return max(found, 0) if isinstance(found, int) else found * (found > 0)
+        return found * (found > 0) * (steps > 0)  # also of an array
 
     def least(self, steps: int) -> int:
         """Input steps that `steps` output steps need."""

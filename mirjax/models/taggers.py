@@ -14,6 +14,7 @@ from flax import linen as nn
 
 from mirjax.models import geometry, layers
 from mirjax.models.geometry import Window
+from mirjax.signal.descriptors import TwoStageHPSS
 from mirjax.signal.representations import Waveform
 
 
@@ -104,6 +105,8 @@ class Model(nn.Module):
             raise ValueError(f"audio of shape {audio.shape}; this network takes {expected}: {remedy}")
         if length is None:
             return self.embed(self.representation(audio), train=train)
+        if isinstance(self.representation, TwoStageHPSS):
+            raise ValueError("length: TwoStageHPSS hears padding (its medians reach over it); give clips of one length")
         steps = real_steps(self.representation, length)
         beyond = jnp.arange(audio.shape[-1])[None] >= length[:, None]
         audio = jnp.where(beyond if channels == 1 else beyond[:, None], 0, audio)

@@ -11,6 +11,7 @@ import difflib
 import functools
 import importlib
 import inspect
+from numbers import Integral
 
 from mirjax.models import entries
 from mirjax.models.entries.entry import Count, Entry
@@ -96,8 +97,11 @@ def build(name: str, n: int | None = None, **options):
         options = {**count.options, **options}
         n = count.n if n is None else n
     n = entry.n if n is None else n
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+    if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
         raise ValueError(f"n={n!r} for {name} must be a whole number, at least 1")
+    num_classes = options.get("num_classes", 1)
+    if isinstance(num_classes, bool) or not isinstance(num_classes, Integral) or num_classes < 1:
+        raise ValueError(f"num_classes={num_classes!r} for {name} must be a whole number, at least 1")
     module, function = entry.make.split(":")
     make = getattr(importlib.import_module(f"mirjax.models.{module}"), function)
     known = tuple(inspect.signature(make).parameters)[1:]
@@ -105,7 +109,7 @@ def build(name: str, n: int | None = None, **options):
         if options.pop(option) is not False:  # switched off, an option that is not there asks for nothing
             near = ", ".join(difflib.get_close_matches(option, known, n=3) or known) or "it has none"
             raise ValueError(f"{option} is no option of {name}; known: {near}")
-    return make(n, **options)
+    return make(int(n), **options)
 
 
 def scaled(size: int, n: int, published: int) -> int:
@@ -135,7 +139,7 @@ def match(name: str, *, num_features: int | None = None, num_parameters: int | N
     if len(given) != 1:
         raise ValueError("match takes one target: num_features=… or num_parameters=…")
     ((what, target),) = given
-    if isinstance(target, bool) or not isinstance(target, int) or target < 1:
+    if isinstance(target, bool) or not isinstance(target, Integral) or target < 1:
         raise ValueError(f"{what}={target!r} must be a whole number, at least 1")
     size_of = counts.num_features if what == "num_features" else counts.count
 

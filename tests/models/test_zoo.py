@@ -46,7 +46,7 @@ def test_lengths_and_parameter_counts(name, n, length, parameters):
     assert len(features.feature_names(model)) == len(set(features.feature_names(model))) == length
 
 
-@pytest.mark.parametrize("name", zoo.names())
+@pytest.mark.parametrize("name", zoo.STUDY)
 def test_golden_features(name, golden_inputs, golden_network):
     """Oracle: the golden vectors (librosa and torch), from the waveform on."""
     n, variables, expected, legacy = golden_network(name)
@@ -132,7 +132,7 @@ def test_fast_forms_equal_plain_convolutions(name, n):
             assert float(jnp.abs(found["features"]["front_end"][layer] - mean).max()) <= 2e-6 * scale
 
 
-@pytest.mark.parametrize("name", zoo.names())
+@pytest.mark.parametrize("name", zoo.STUDY)
 def test_contract_of_every_network(name):
     """Oracle: DESIGN §7 (contract tests): finite, row i independent of the others, two lengths, jit = eager."""
     model = zoo.build(name, 4)
@@ -180,3 +180,110 @@ def test_embedding_of_legacy_collapse_has_the_documented_gaps():
         values = features.random_features(model, jax.random.split(jax.random.key(0), 1), rng.normal(size=(1, 9_000)))
         assert values.shape[-1] == 160
         assert np.count_nonzero(values[0, 0]) == informative
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "n"),
+    [
+        ("vgg", {"num_features": 122}, 24),  # 5 n: 120 is nearer than 125
+        ("vgg", {"num_features": 125}, 25),
+        ("timbral", {"num_features": 119}, 8),  # 14 n: 112 and 126 tie
+        ("timbral", {"num_features": 120}, 9),
+        ("7x96", {"num_features": 3585}, 3585),
+        ("vgg", {"num_parameters": 37_312}, 32),  # 36 n² + 14 n … at 32: table 1.6
+        ("7x86", {"num_parameters": 96_480}, 160),
+        ("vgg", {"num_features": 3}, 1),  # 5 is nearer than nothing
+    ],
+)
+def test_match_by_hand(name, target, n):
+    """Hand-worked: the closed forms of ARCHITECTURES table 1.6 (5 n, 14 n, n; counts)."""
+    assert zoo.match(name, **target) == n
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_features": 2}, "num_features=2 cannot be matched by vgg: at n=1 it has 5, the least"),
+        ({"num_features": 60_000}, "at n=10000 it has 50000, the most"),
+        ({"num_features": 0}, "num_features=0 must be a whole number"),
+        ({"num_features": 120.5}, "must be a whole number"),
+        ({"num_features": 5, "num_parameters": 5}, "one target"),
+        ({}, "one target"),
+    ],
+)
+def test_match_refuses(settings, message):
+    """Oracle: the errors the docstring promises."""
+    with pytest.raises(ValueError, match=message):
+        zoo.match("vgg", **settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("musicn", {}, "architectures='musicn' is not known; nearest: musicnn"),
+        ("black_box/short", {}, "no such variant; known: black_box/long"),
+        ("vgg/x2", {}, "vgg has none"),
+        ("vgg", {"n": 0}, "n=0 for vgg must be a whole number"),
+        ("vgg", {"n": 2.5}, "n=2.5"),
+        ("vgg", {"n": True}, "n=True"),
+        ("musicnn", {"num_clases": 10}, "num_clases is no option of musicnn; known: num_classes"),
+        ("musicnn", {"num_classes": 0}, "num_classes=0"),
+    ],
+)
+def test_build_refuses(name, options, message):
+    """Oracle: the errors the docstring promises."""
+    with pytest.raises(ValueError, match=message):
+        zoo.build(name, **options)
+
+
+def test_names_of_groups_and_networks_differ():
+    """Oracle: a config's word means one thing: no network is called as a family, `all` or `zoo`."""
+    groups = {"all", "zoo", *zoo.families()}
+    assert not groups & set(zoo.names())
+    assert sorted(sum(zoo.families().values(), ())) == sorted(zoo.names())
+    assert zoo.STUDY == zoo.names()[:10]
+    assert all("/" not in name and "," not in name and ":" not in name for name in zoo.names())
+
+
+def test_scaled_by_hand():
+    """Hand-worked: halves up, at least 1, the published n gives the published size."""
+    assert [zoo.scaled(128, n, 64) for n in (64, 32, 1, 96)] == [128, 64, 2, 192]
+    assert zoo.scaled(3, 1, 64) == 1
+    assert zoo.scaled(5, 1, 2) == 3  # 2.5
+    assert zoo.scaled(51, 10, 64) == 8  # 7.97
+
+
+def test_an_untrained_network_of_the_study_learns(embedded_clip):
+    """Oracle: the loss: ten steps of Adam on real clips with a head on `timbral_time` bring it down by a third."""
+    import optax
+
+    from mirjax.models import blocks, taggers
+
+    model = zoo.build("timbral_time", 2)
+    model = taggers.Network(model.representation, model.front_end, _Mean(), blocks.Head(6))
+    clips = np.stack([np.resize(clip, 6_000) for clip in embedded_clip])
+    x, labels = model.representation(jnp.asarray(clips)) / 40, jnp.arange(6)
+    params = model.init(jax.random.key(0), x, method="embed")["params"]
+    optimiser = optax.adam(3e-2)
+    state = optimiser.init(params)
+
+    def loss(params):
+        logits = model.apply({"params": params}, x, method="embed")["logits"]
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+    step = jax.jit(jax.value_and_grad(loss))
+    first, _ = step(params)
+    for _ in range(10):
+        _, gradients = step(params)
+        updates, state = optimiser.update(gradients, state)
+        params = optax.apply_updates(params, updates)
+    assert float(step(params)[0]) < 2 / 3 * float(first)
+
+
+class _Mean(nn.Module):
+    """A back-end of the simplest kind, as a user may write one."""
+
+    feature_layers = ()
+
+    def __call__(self, x, *, train=False):
+        return x.mean(axis=1)

@@ -84,10 +84,13 @@ class Entry:
 
     @property
     def reference(self) -> str:
-        """Authors and year, from the citation: the part before the first title or comma after them, and the year."""
-        years = re.findall(r"\b(?:19|20)\d\d\b", self.citation)
-        authors = re.split(r'[,(:"“]', self.citation)[0].strip()
-        return f"{authors} {years[-1]}" if years else authors
+        """First author or two and year, from the first work of the citation; `ours` for our own."""
+        if self.status == "ours":
+            return "ours"
+        authors = self.citation.split(",")[0]
+        if "&" not in authors and re.match(r"[^,&;\d]+(, [^,&;\d]{1,30})+ & ", self.citation):
+            authors += " et al."
+        return f"{authors} {re.search(r'(19|20)[0-9]{2}', self.citation)[0]}"
 
     @property
     def variants(self) -> dict[str, Count]:

@@ -15,7 +15,7 @@ _entry = functools.partial(
     input="log-mel 80, dB, z-score of every value of the patch",
     length=80,
 )
-_CITATION = "Lidy, Schindler & Böck, Deep learning for MIR (tutorial, notebooks), ISMIR 2018"
+_CITATION = "Schindler, Lidy & Böck, Deep learning for music information retrieval, ISMIR 2018 tutorial"
 
 ENTRIES = (
     _entry(
