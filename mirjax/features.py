@@ -268,7 +268,12 @@ def _as_blocks(audio, size, channels=1):
     """Blocks f32[size, N] of clips, the last one filled up with zeros, and the number of real clips in each."""
     pending = []
     for clip in _clips(audio):
-        clip = np.asarray(clip, jnp.result_type(float))
+        clip = np.asarray(clip)
+        if clip.ndim == 0:
+            raise ValueError("audio of one axis is one clip; give a batch [1, N], or a list of clips")
+        if not np.issubdtype(clip.dtype, np.floating) or not np.isfinite(clip).all():
+            raise ValueError(f"clip {len(pending)} of a block is {clip.dtype} or not finite; give floats in [-1, 1]")
+        clip = clip.astype(jnp.result_type(float), copy=False)
         if channels > 1 and clip.ndim == 1:
             clip = np.tile(clip, (channels, 1))
         pending.append(clip)

@@ -35,7 +35,10 @@ class Map(NamedTuple):
 
 def _clip(model, audio):
     """The clip as f32[N], refused where it is anything else."""
-    audio = np.asarray(audio, jnp.result_type(float))
+    audio = np.asarray(audio)
+    if not np.issubdtype(audio.dtype, np.floating) or not np.isfinite(audio).all():
+        raise ValueError(f"audio is {audio.dtype} or not finite; give floats in [-1, 1]")
+    audio = audio.astype(jnp.result_type(float))
     channels = model.representation.num_channels
     expected = ("N",) if channels == 1 else (channels, "N")
     if audio.ndim != len(expected) or (channels > 1 and audio.shape[0] != channels):
@@ -232,6 +235,8 @@ def taggram(
         logits = _logits(model, variables, jnp.stack([x[i : i + steps] for i in filled]), *moments)
         if logits is None:
             raise ValueError("this network has no head and answers nothing; `features.extract` has its features")
+        if isinstance(logits, dict):
+            raise ValueError(f"this network answers for {', '.join(logits)}; a taggram shows one head")
         if logits.ndim != 2:
             raise ValueError("this network answers at every step by itself: its logits are the taggram")
         rows.append(np.asarray(ANSWERS[answer](logits))[: len(batch)])

@@ -61,7 +61,8 @@ class Labeller:
         return features.extract(model, variables, fitted, moments=self.moments, layers=self.layers or None)
 
     def _network(self):
-        return zoo.build(self.architecture, self.n, legacy_collapse=self.legacy_collapse)
+        options = {"legacy_collapse": True} if self.legacy_collapse else {}
+        return zoo.build(self.architecture, self.n, **options)
 
     def predict(self, paths: Iterable[str | Path]) -> list[str]:
         """Labels of audio files.

@@ -75,6 +75,7 @@ def row(name: str, entry: Entry, count: Count | None, n: int, width: int | None 
         "status": entry.status,
         "published_result": entry.published,
         "not_screened": entry.not_screened or None,
+        "same_features": entry.same_features or None,
         "note": entry.note or None,
         "reference": entry.reference,
         "citation": entry.citation,

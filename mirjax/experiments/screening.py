@@ -41,7 +41,8 @@ class Screening:
       name: names the run folder.
       data: embedded names, prepared TFDS names, folders (`class/clip`), manifest files.
       architectures: names of the zoo, or Linen modules (`taggers.Model`); `all` are the ten of the study, `zoo` is
-        every network that can be screened, a family's name (`list architectures`) its members.
+        every network that can be screened (one of those whose untrained features are equal), a family's name
+        (`list architectures`) its members among them.
       width: 120 or 3500 features, nearly: the n of ARCHITECTURES table 1.6.
       layers: names of the maps that make the features; every network's own choice when empty.
       n: free width parameter: a number for one architecture, or `vgg:24,sample:17`.
@@ -55,7 +56,8 @@ class Screening:
         (the best score on the test folds, as in the study).
       group: metadata column that must not straddle a fold; `none` to ask for a random split by name.
       seconds: clip length of the networks; the study's 350,000 samples (29.17 s) when None.
-      fit: how a shorter waveform gets there: `repeat` or `zero`.
+      fit: how a shorter waveform gets there: `repeat` or `zero`. (A clip of that length which is too short for a
+        network is repeated up to the length the network was published for.)
       legacy_collapse: average the frame-level networks' extra layers as the released code does.
       strict: stop at the first faulty file instead of leaving it out.
       dry_run: print what would be computed, and compute nothing.
@@ -156,8 +158,8 @@ class Screening:
         for architecture, width, n in _widths(self):
             module = architecture
             if isinstance(architecture, str):
-                collapse = self.legacy_collapse and architecture in zoo.COLLAPSING
-                module = zoo.build(architecture, n, legacy_collapse=collapse)
+                collapses = self.legacy_collapse and architecture in zoo.COLLAPSING
+                module = zoo.build(architecture, n, **({"legacy_collapse": True} if collapses else {}))
             num_samples = self.samples_at(getattr(module.representation, "sample_rate", SAMPLE_RATE))
             if self.layers:
                 try:
@@ -277,7 +279,7 @@ def _expanded(architectures: tuple) -> tuple:
     """Names of groups replaced by their members: `all` (the study's ten), `zoo`, families; each network once."""
     screened = zoo.screened()
     families = {family: tuple(n for n in members if n in screened) for family, members in zoo.families().items()}
-    groups = {"all": zoo.STUDY, "zoo": screened} | families
+    groups = families | {"all": zoo.STUDY, "zoo": screened}
     members = []
     for each in architectures:
         found = groups.get(each, (each,)) if isinstance(each, str) else (each,)

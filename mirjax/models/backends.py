@@ -267,6 +267,7 @@ class ExtraLayers(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Map f32[B, T, C] → map f32[B, (T − 6) // 2, n]."""
         geometry.require(self.windows, x.shape[1], "the extra layers", "steps")
+        x = as_sequence(x)
         x = self._convolve(x, "extra1", same=False)
         self._expose("extra1", x)
         x = x + self._convolve(x, "extra2", same=True)

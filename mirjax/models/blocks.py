@@ -7,8 +7,8 @@ dtype of the input (parameters are cast to it, so bfloat16 inputs compute in bfl
 Variable length: `steps int32[B]` counts the real steps of each row. Blocks zero what lies beyond before they
 convolve, so a padded clip gives what the clip alone gives; `None` means that every step is real.
 A part's `windows` (`mirjax.models.geometry`) say what it does to time.
-Names: `Norm`, `Conv`, `ConvBlock`, `Stack`, `Chain`, `BatchNorm`, `Dense`, `Head`, `mask_time`, `pool`, `initialiser`,
-`conv_windows`, `ALL`, `ACTIVATIONS`.
+Names: `Norm`, `Conv`, `ConvBlock`, `Stack`, `Chain`, `BatchNorm`, `Dense`, `Head`, `mask_time`, `activation`, `pool`,
+`initialiser`, `conv_windows`, `ALL`, `ACTIVATIONS`.
 """
 
 import dataclasses
@@ -40,6 +40,17 @@ ACTIVATIONS = {
 }
 
 
+def activation(name: str) -> Callable[[jax.Array], jax.Array]:
+    """The function of that name in `ACTIVATIONS`.
+
+    Raises:
+      ValueError: an unknown name; lists the known ones.
+    """
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation={name!r} is not one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]
+
+
 def mask_time(x: jax.Array, steps: jax.Array | None, fill: float = 0.0) -> jax.Array:
     """x [B, T, …] with `fill` beyond the real steps int32[B] of each row; x itself when steps is None."""
     if steps is None:
@@ -67,7 +78,7 @@ _INITIALISERS = {
     "he_uniform": _scaled("uniform", 2, "in"),
     "lecun_uniform": _scaled("uniform", 1, "in"),
     "glorot_uniform": _scaled("uniform", 1, "average"),
-    "normal_01": lambda key, shape: layers.draw(key, shape, "truncated") * 0.01,
+    "normal_01": lambda key, shape: layers.draw(key, shape, "truncated") * (0.01 * layers.TRUNCATED_STD),
     "orthogonal": lambda key, shape: nn.initializers.orthogonal()(key, shape, jnp.result_type(float)),
     "torch": _scaled("uniform", 1 / 3, "in"),
 }
@@ -77,7 +88,7 @@ def initialiser(name: str) -> Callable[[jax.Array, tuple[int, ...]], jax.Array]:
     """Initialiser of kernels `(k…, in, out)` by name: (key, shape) → f32[*shape].
 
     `he_truncated`, `he_normal`, `he_uniform` (variance 2 / fan-in), `lecun_uniform` (1 / fan-in; Lasagne's HeUniform),
-    `glorot_uniform` (1 / mean of fan-in and fan-out), `normal_01` (truncated, deviation 0.01), `orthogonal`,
+    `glorot_uniform` (1 / mean of fan-in and fan-out), `normal_01` (N(0, 0.01) cut at ±0.02), `orthogonal`,
     `torch` (PyTorch's default: 1 / (3 fan-in), uniform).
 
     Raises:
@@ -100,11 +111,13 @@ class Norm:
       momentum: new average = momentum · old + (1 − momentum) · batch.
       axis: axis with a scale and a shift for each position: −1 the channels; 1 the time steps (fixed length only);
         2 the bands of [B, T, F, …]; None one scale and one shift for the whole map.
+      unbiased: the running variance follows the unbiased estimate of the batch's (PyTorch).
     """
 
     epsilon: float = 1e-3
     momentum: float = 0.99
     axis: int | None = -1
+    unbiased: bool = False
 
 
 class BatchNorm(nn.Module):
@@ -121,24 +134,46 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False, steps: jax.Array | None = None) -> jax.Array:
         """x [B, …, C] → the same shape; collection `batch_stats` holds the running averages."""
-        axis = self.norm.axis
-        inputs = x[..., None] if axis is None else x
-        mask = None
-        if train and steps is not None:
-            real = jnp.arange(x.shape[1])[None] < steps[:, None]
-            mask = jnp.broadcast_to(real.reshape(real.shape + (1,) * (inputs.ndim - 2)), inputs.shape)
-        layer = nn.BatchNorm(
-            use_running_average=not train,
-            axis=-1 if axis is None else axis,
-            momentum=self.norm.momentum,
-            epsilon=self.norm.epsilon,
-            dtype=x.dtype,
-            param_dtype=jnp.result_type(float),
-            use_fast_variance=False,
-        )
-        nn.share_scope(self, layer)
-        y = layer(inputs, mask=mask)
-        return y[..., 0] if axis is None else y
+        norm = self.norm
+        axis = None if norm.axis is None else norm.axis % x.ndim
+        shape = tuple(x.shape[i] if i == axis else 1 for i in range(x.ndim))
+        size = math.prod(shape)
+        scale = self.param("scale", lambda key: jnp.ones(size))
+        bias = self.param("bias", lambda key: jnp.zeros(size))
+        averages = [self.variable("batch_stats", "mean", jnp.zeros, size)]
+        averages += [self.variable("batch_stats", "var", jnp.ones, size)]
+        if train:
+            moments = self._of_batch(x, tuple(i for i in range(x.ndim) if i != axis), steps)
+            if not self.is_initializing():
+                self._update(averages, moments)
+            mean, variance = moments[:2]
+        else:
+            mean, variance = (average.value for average in averages)
+        wide = jnp.promote_types(x.dtype, jnp.float32)
+        factor = scale * lax.rsqrt(variance.astype(scale.dtype) + norm.epsilon)
+        mean, factor, bias = (each.astype(wide).reshape(shape) for each in (mean, factor, bias))
+        return ((x.astype(wide) - mean) * factor + bias).astype(x.dtype)
+
+    def _of_batch(self, x, others, steps):
+        """Mean and variance over the other axes' real positions, and how many those are."""
+        values, real, count = x.astype(jnp.promote_types(x.dtype, jnp.float32)), None, x.size // self._size(x, others)
+        if steps is not None:
+            real = (jnp.arange(x.shape[1])[None] < steps[:, None]).reshape(*x.shape[:2], *(1,) * (x.ndim - 2))
+            real = jnp.broadcast_to(real, x.shape)
+            count = jnp.maximum(real.sum() / self._size(x, others), 1)
+        return values.mean(others, where=real), values.var(others, where=real), count
+
+    @staticmethod
+    def _size(x, others):
+        return x.size // math.prod(x.shape[i] for i in others)
+
+    def _update(self, averages, moments):
+        mean, variance, count = moments
+        if self.norm.unbiased:
+            variance = variance * (count / jnp.maximum(count - 1, 1))
+        keep = self.norm.momentum
+        for average, batch in zip(averages, (mean, variance), strict=True):
+            average.value = keep * average.value + (1 - keep) * batch.reshape(-1).astype(average.value.dtype)
 
 
 # ── convolution blocks ──
@@ -177,6 +212,9 @@ class Conv:
     pool_kind: str = "max"
     dropout: float = 0.0
     init: str = "he_truncated"
+
+    def __post_init__(self):
+        activation(self.activation), initialiser(self.init)  # unknown names are refused here
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -274,7 +312,7 @@ class ConvBlock(nn.Module):
         early = spec.pool and spec.pool_kind == "max" and (spec.norm is None or spec.norm_first)
         if early:
             x = self._pool(x, steps)
-        x = ACTIVATIONS[spec.activation](x)
+        x = activation(spec.activation)(x)
         if spec.norm and not spec.norm_first:
             x = BatchNorm(spec.norm, name="batch_norm")(x, train=train, steps=steps)
         if spec.pool and not early:
@@ -469,7 +507,7 @@ class Head(nn.Module):
             x = Dense(units, self.bias, self.kernel_init, name=f"{name}_layer")(x)
             if self.norm and self.norm_first:
                 x = norm(name=f"{name}_norm")(x, train=train, steps=steps)
-            x = ACTIVATIONS[self.activation](x)
+            x = activation(self.activation)(x)
             if self.norm and not self.norm_first:
                 x = norm(name=f"{name}_norm")(x, train=train, steps=steps)
             layers.expose(self, name, x, steps=steps if x.ndim > 2 else None)

@@ -32,8 +32,8 @@ WIDTHS_0_1M = (20, 41, 41, 62, 83)
 _POSITIONS = backends.GlobalPool(("mean",), over_bands=True)
 
 
-def _log_mel():
-    return preset("choi_tagger").representation
+def _log_mel(*, legacy_power=False):
+    return preset("choi_tagger_legacy" if legacy_power else "choi_tagger").representation
 
 
 def _elu_blocks(widths, pools, dropout=0.0):
@@ -51,7 +51,9 @@ def _widths(widths, n, published):
 # ── taggers ──
 
 
-def music_tagger_cnn(n: int, *, num_classes: int = 50, legacy_input_norm: bool = False) -> taggers.Network:
+def music_tagger_cnn(
+    n: int, *, num_classes: int = 50, legacy_input_norm: bool = False, legacy_power: bool = False
+) -> taggers.Network:
     """MusicTaggerCNN as its weights are: five blocks on 1366 frames, whose one last position meets the output layer.
 
     Longer clips leave more positions, which are averaged.
@@ -60,11 +62,17 @@ def music_tagger_cnn(n: int, *, num_classes: int = 50, legacy_input_norm: bool =
       n: filters of the first layer, 32 in the release; the others are 4 n, 4 n, 6 n and 8 n.
       num_classes: outputs.
       legacy_input_norm: normalise the input for each of 1366 frames, as the release does, instead of for each band.
+      legacy_power: decibels of the squared power, as the released weights were trained on.
     """
     specs = _elu_blocks(_widths((32, 128, 128, 192, 256), n, 32), TAGGER_POOLS)
     front_end = Stack(specs, input_norm=TIME if legacy_input_norm else BANDS)
     return taggers.Network(
-        _log_mel(), front_end, _POSITIONS, Head(num_classes), num_steps=FRAMES, fixed=legacy_input_norm
+        _log_mel(legacy_power=legacy_power),
+        front_end,
+        _POSITIONS,
+        Head(num_classes),
+        num_steps=FRAMES,
+        fixed=legacy_input_norm,
     )
 
 

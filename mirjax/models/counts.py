@@ -93,14 +93,17 @@ class Layer:
 
 
 def layers_of(model, steps: int | None = None) -> list[Layer]:
-    """The exposed layers of a network in the order of computation, for its published input or one of `steps`."""
-    init = functools.partial(model.init, method="embed")
-    with layers.record_layers() as seen:
-        jax.eval_shape(init, jax.random.key(0), input_spec(model, steps))
+    """Exposed layers of a network in the order of computation, then its outputs, for its published input or `steps`."""
+    run = functools.partial(model.init_with_output, method="embed")
+    with layers.count_multiply_adds() as counted, layers.record_layers() as seen:
+        outputs, _ = jax.eval_shape(run, jax.random.key(0), input_spec(model, steps))
     found, before = [], 0
     for name, shape, so_far in seen:
         found.append(Layer(name, shape[1:], so_far - before))
         before = so_far
+    if sum(counted) > before:
+        last = jax.tree.leaves(outputs.get("logits", outputs["embedding"]))[0]
+        found.append(Layer("logits" if "logits" in outputs else "embedding", last.shape[1:], sum(counted) - before))
     return found
 
 

@@ -45,6 +45,8 @@ class VGG(nn.Module):
         """Spectrogram f32[B, T, 96] → map f32[B, T', 1, n]; T' = 1 for 1376 frames."""
         if x.shape[1] < self.num_frames:
             x = jnp.tile(x, (1, -(-self.num_frames // x.shape[1]), 1))[:, : self.num_frames]
+        bands = tuple(Window(f"pool{i}", pool, pool) for i, (_, pool) in enumerate(self.pools, start=1))
+        geometry.require(bands, x.shape[2], "this VGG", "bands")
         x = x[..., None]
         for i, pool in enumerate(self.pools, start=1):
             kernel, bias = layers.Weights((3, 3, x.shape[-1], self.n), name=f"conv{i}")(x.dtype)
@@ -75,6 +77,7 @@ class Vertical(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Spectrogram f32[B, T, F] → map f32[B, T − 6, n]."""
         geometry.require(self.windows, x.shape[1], f"a 7×{self.height} filter")
+        geometry.require((Window("conv", self.height),), x.shape[2], f"a 7×{self.height} filter", "bands")
         kernel, bias = layers.Weights((7, self.height, 1, self.n), name="conv")(x.dtype)
         x = layers.vertical_max(x, kernel, bias, same_time=False)
         layers.expose(self, "pool", x)
@@ -98,6 +101,7 @@ class Timbral(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Spectrogram f32[B, T, F ≥ 86] → map f32[B, T, 14 n]."""
+        geometry.require((Window("the tallest filter", 86),), x.shape[2], "this front-end", "bands")
         maps = []
         for name, (frames, bands, factor) in zip(self.feature_layers, self.shapes, strict=True):
             kernel, bias = layers.Weights((frames, bands, 1, factor * self.n), name=f"conv_{name}")(x.dtype)

@@ -38,9 +38,9 @@ class Window:
         return found * (found > 0) * (steps > 0)  # also of an array
 
     def least(self, steps: int) -> int:
-        """Input steps that `steps` output steps need."""
+        """Input steps that `steps` output steps need; infinite after a global layer, which leaves one."""
         if math.isinf(self.size):
-            return steps if self.keeps else 1
+            return steps if self.keeps else 1 if steps == 1 else math.inf
         if self.padding == "same":
             return (steps - 1) * self.stride + 1
         return max((steps - 1) * self.stride + self.size - self.padding, 1)
@@ -91,10 +91,11 @@ def require(windows: Iterable[Window], steps: int, what: str, unit: str = "frame
     for window in windows:
         before, left = left, window.num_steps(left)
         if left < 1 or before < 1:
-            raise ValueError(
-                f"{what} needs at least {shortest(windows)} {unit} and got {steps}: {window.name} needs "
-                f"{window.least(1)} steps and has {before} left; raise `seconds` or leave this network out"
-            )
+            why = f"{window.name} needs {window.least(1)} steps and has {before} left"
+            if math.isinf(least := shortest(windows)):
+                raise ValueError(f"{what} takes no input, however long: {why}, behind a layer that leaves one step")
+            remedy = "raise `seconds` or leave this network out"
+            raise ValueError(f"{what} needs at least {least} {unit} and got {steps}: {why}; {remedy}")
 
 
 def longest(branches: Iterable[tuple[Window, ...]]) -> tuple[Window, ...]:

@@ -28,7 +28,7 @@ from jax import lax
 _HIGHEST = lax.Precision.HIGHEST
 _BLOCK_BYTES = 4 << 20
 _DRAW_BLOCK = 1 << 14
-_TRUNCATED_STD = 0.87962566103423978  # standard deviation of N(0, 1) truncated at ±2
+TRUNCATED_STD = 0.87962566103423978  # standard deviation of N(0, 1) truncated at ±2
 
 _multiply_adds: contextvars.ContextVar[list | None] = contextvars.ContextVar("multiply_adds", default=None)
 _exposed: contextvars.ContextVar[list | None] = contextvars.ContextVar("exposed", default=None)
@@ -49,11 +49,13 @@ def count_multiply_adds():
 
 @contextlib.contextmanager
 def record_layers():
-    """Collect, while a network is traced, what it exposes: a list of (name, shape of the map, multiply-adds so far)."""
+    """Collect, while a network is traced, what it exposes: a list of (name, shape of the map, multiply-adds so far).
+
+    Multiply-adds are told inside `count_multiply_adds`, and 0 outside of it.
+    """
     token = _exposed.set([])
     try:
-        with count_multiply_adds():
-            yield _exposed.get()
+        yield _exposed.get()
     finally:
         _exposed.reset(token)
 
@@ -89,7 +91,7 @@ def draw(key: jax.Array, shape: tuple[int, ...], kind: str) -> jax.Array:
     draws = _draw_blocks(key, num_blocks=-(-size // _DRAW_BLOCK), dtype=jnp.result_type(float), kind=kind)
     if not isinstance(draws, jax.core.Tracer):
         draws = np.asarray(draws)  # the same arithmetic, without a compilation for every shape
-    deviation = {"truncated": _TRUNCATED_STD, "normal": 1, "uniform": math.sqrt(1 / 3)}[kind]
+    deviation = {"truncated": TRUNCATED_STD, "normal": 1, "uniform": math.sqrt(1 / 3)}[kind]
     return jnp.asarray(draws[:size].reshape(shape) / draws.dtype.type(deviation))
 
 
@@ -102,7 +104,7 @@ def he_truncated(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     draws = _draw_blocks(key, num_blocks=-(-size // _DRAW_BLOCK), dtype=jnp.result_type(float))
     if not isinstance(draws, jax.core.Tracer):
         draws = np.asarray(draws)  # the same arithmetic, without a compilation for every shape
-    return jnp.asarray(draws[:size].reshape(shape) * draws.dtype.type(math.sqrt(2 / fan_in) / _TRUNCATED_STD))
+    return jnp.asarray(draws[:size].reshape(shape) * draws.dtype.type(math.sqrt(2 / fan_in) / TRUNCATED_STD))
 
 
 class Weights(nn.Module):
@@ -140,7 +142,7 @@ def expose(
     """
 
     if (seen := _exposed.get()) is not None:
-        seen.append((name, values.shape, sum(_multiply_adds.get())))
+        seen.append((name, values.shape, sum(_multiply_adds.get() or ())))
 
     def last(_, new):
         return new

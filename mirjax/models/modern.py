@@ -21,7 +21,7 @@ from mirjax.models.zoo import scaled
 from mirjax.signal.compression import LogScaled
 from mirjax.signal.representations import LogMel, Spectrogram
 
-_TORCH = Norm(epsilon=1e-5, momentum=0.9)
+_TORCH = Norm(epsilon=1e-5, momentum=0.9, unbiased=True)
 
 
 class HarmonicFilters(nn.Module):

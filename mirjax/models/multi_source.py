@@ -24,7 +24,7 @@ from mirjax.signal.presets import preset
 
 SOURCES = ("self", "bpm", "year", "tag", "taste", "cdr_tag", "lyrics", "artist")
 CONVS = ("conv1", "conv2", "conv3", "conv4", "conv5", "conv61", "conv62")
-_NORM = Norm(epsilon=1e-5, momentum=0.9)  # PyTorch's
+_NORM = Norm(epsilon=1e-5, momentum=0.9, unbiased=True)  # PyTorch's
 
 
 def kim_ss_r(n: int, *, source: str = "tag", num_classes: int = 50) -> "SingleSource":

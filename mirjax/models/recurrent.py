@@ -94,7 +94,7 @@ class _Direction(nn.Module):
         options = {"reset_after": self.reset_after} if self.cell == "gru" else {}
         step = {"rnn": _rnn_step, "lstm": _lstm_step, "gru": _gru_step}[self.cell]
         functions = {"activation": self.activation, "gate": self.gate_activation}
-        functions = {role: blocks.ACTIVATIONS[name] for role, name in functions.items()}
+        functions = {role: blocks.activation(name) for role, name in functions.items()}
         step = functools.partial(step, weights=weights, **functions, **options)
 
         def advance(state, now):

@@ -17,8 +17,8 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
-from mirjax.models import backends, geometry, layers, taggers
-from mirjax.models.blocks import ACTIVATIONS, ALL, Conv, ConvBlock, Head, conv_windows, initialiser, mask_time
+from mirjax.models import backends, blocks, geometry, layers, taggers
+from mirjax.models.blocks import ALL, Conv, ConvBlock, Head, conv_windows, initialiser, mask_time
 from mirjax.models.geometry import Window
 from mirjax.models.zoo import scaled
 from mirjax.signal.presets import preset
@@ -88,7 +88,7 @@ def _longest_over_time(x, weights, spec, steps):
     pooled = num_bands // spec.pool[1]
     y = y[:, : pooled * spec.pool[1]].reshape(y.shape[0], 1, pooled, spec.pool[1], -1).max(axis=3)
     bias = jnp.concatenate([bias for _, bias in weights]).astype(x.dtype)
-    y = ACTIVATIONS[spec.activation](y + bias[None, None, None])
+    y = blocks.activation(spec.activation)(y + bias[None, None, None])
     return jnp.split(y, np.cumsum(filters)[:-1], axis=-1)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from mirjax.models import geometry, layers
@@ -60,6 +61,8 @@ class Model(nn.Module):
           ValueError: another rank, number of bands or length than the network takes; padding it cannot mask.
         """
         self._check(x, steps)
+        if steps is not None:
+            steps = _real(steps, x.shape[0], x.shape[1], "steps")
         return self.forward(x, train=train, steps=steps)
 
     def _check(self, x, steps):
@@ -74,9 +77,11 @@ class Model(nn.Module):
             )
         unit = "samples" if is_waveform else "frames"
         if self.fixed and x.shape[1] != self.num_steps:
+            longer = x.shape[1] > self.num_steps
+            remedy = "cut the clip into windows (`features` does)" if longer else "repeat or pad the clip"
             raise ValueError(
-                f"input of {x.shape[1]} {unit}; this network takes {self.num_steps}: cut the clip into windows "
-                "(`features` does), or choose a network with a variable back-end"
+                f"input of {x.shape[1]} {unit}; this network takes {self.num_steps}, to which its dense layer is tied: "
+                f"{remedy}, or choose a network with a variable back-end"
             )
         if steps is not None and not self.is_variable:
             raise ValueError("length: this network does not mask padding; give clips of one length, without `length`")
@@ -107,6 +112,7 @@ class Model(nn.Module):
             return self.embed(self.representation(audio), train=train)
         if isinstance(self.representation, TwoStageHPSS):
             raise ValueError("length: TwoStageHPSS hears padding (its medians reach over it); give clips of one length")
+        length = _real(length, audio.shape[0], audio.shape[-1], "length")
         steps = real_steps(self.representation, length)
         beyond = jnp.arange(audio.shape[-1])[None] >= length[:, None]
         audio = jnp.where(beyond if channels == 1 else beyond[:, None], 0, audio)
@@ -190,6 +196,17 @@ def num_samples(representation, num_steps: int) -> int:
             enough = False
         low, high = (low, middle) if enough else (middle + 1, high)
     return low
+
+
+def _real(counted, rows, most, name):
+    """Real steps of each row, int32[B]: refused when they cannot be, clipped to 1…most where they are traced."""
+    counted = jnp.asarray(counted)
+    if counted.shape != (rows,) or not jnp.issubdtype(counted.dtype, jnp.integer):
+        given = f"{counted.dtype}{list(counted.shape)}"
+        raise ValueError(f"{name} is {given} and must be whole numbers [{rows}], one for each row")
+    if not isinstance(counted, jax.core.Tracer) and not all(1 <= each <= most for each in np.asarray(counted)):
+        raise ValueError(f"{name}={np.asarray(counted).tolist()} must lie from 1 to {most}, the padded clips' own")
+    return jnp.clip(counted, 1, most)
 
 
 def real_steps(representation, length: jax.Array) -> jax.Array:

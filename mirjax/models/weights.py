@@ -83,6 +83,12 @@ def check(variables: Mapping, model, what: str = "variables") -> None:
         if path in found and found[path] != shape
     ]
     wrong = {"missing": missing, "surplus": surplus, "of another shape": others}
+    arrays = {path: np.asarray(leaf) for path, leaf in flatten(variables).items()}
+    wrong["no finite floats"] = [
+        path
+        for path, leaf in arrays.items()
+        if leaf.dtype.kind not in "fV" or not np.isfinite(leaf.astype(np.float64)).all()
+    ]
     if any(wrong.values()):
         said = "; ".join(f"{name}: {_listed(paths)}" for name, paths in wrong.items() if paths)
         raise ValueError(
@@ -145,9 +151,11 @@ def _read(path) -> tuple[dict[str, np.ndarray], dict]:
                 except ValueError as error:
                     raise ValueError(f"array {key!r}: {error}") from None
         note = json.loads(str(arrays.pop(_METADATA, "{}")))
+        if not isinstance(note, dict):
+            raise ValueError("its metadata is no dictionary")
     except FileNotFoundError:
         raise
-    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, AttributeError, NotImplementedError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} holds no weights ({error}); {_REMEDY}") from None
     return arrays, note
 

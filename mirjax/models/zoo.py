@@ -11,7 +11,7 @@ import difflib
 import functools
 import importlib
 import inspect
-from numbers import Integral
+from numbers import Integral, Real
 
 from mirjax.models import entries
 from mirjax.models.entries.entry import Count, Entry
@@ -33,8 +33,8 @@ def families() -> dict[str, tuple[str, ...]]:
 
 
 def screened() -> tuple[str, ...]:
-    """Names of all networks that can be screened untrained."""
-    return tuple(name for name, entry in ARCHITECTURES.items() if not entry.not_screened)
+    """Names of all networks that can be screened untrained, one of those with equal features."""
+    return tuple(name for name, entry in ARCHITECTURES.items() if not entry.not_screened and not entry.same_features)
 
 
 def variant(name: str) -> tuple[Entry, Count | None]:
@@ -45,7 +45,7 @@ def variant(name: str) -> tuple[Entry, Count | None]:
     """
     base, slash, kind = name.partition("/")
     if base not in ARCHITECTURES:
-        near = difflib.get_close_matches(base, ARCHITECTURES, n=3) or list(ARCHITECTURES)
+        near = difflib.get_close_matches(base.lower(), ARCHITECTURES, n=3, cutoff=0)
         raise ValueError(f"architectures={name!r} is not known; nearest: {', '.join(near)}")
     entry = ARCHITECTURES[base]
     if not slash:
@@ -71,7 +71,10 @@ def num_filters(name: str, width: int) -> int:
     Raises:
       ValueError: a width that the table does not have for it.
     """
-    by_width = lookup(name).n_by_width
+    entry, count = variant(name)
+    if count is not None:
+        raise ValueError(f"width={width}: the table has no widths of variants; give n= for {name}, or see `zoo.match`")
+    by_width = entry.n_by_width
     if width not in by_width:
         known = ", ".join(map(str, by_width)) or "none"
         raise ValueError(f"width={width} is not one of {known} for {name}; give n= for a free choice, or `zoo.match`")
@@ -99,17 +102,30 @@ def build(name: str, n: int | None = None, **options):
     n = entry.n if n is None else n
     if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
         raise ValueError(f"n={n!r} for {name} must be a whole number, at least 1")
-    num_classes = options.get("num_classes", 1)
-    if isinstance(num_classes, bool) or not isinstance(num_classes, Integral) or num_classes < 1:
-        raise ValueError(f"num_classes={num_classes!r} for {name} must be a whole number, at least 1")
     module, function = entry.make.split(":")
     make = getattr(importlib.import_module(f"mirjax.models.{module}"), function)
-    known = tuple(inspect.signature(make).parameters)[1:]
-    for option in set(options).difference(known):
-        if options.pop(option) is not False:  # switched off, an option that is not there asks for nothing
+    _check_options(name, make, options)
+    return make(int(n), **options)
+
+
+def _check_options(name, make, options) -> None:
+    """Hold options against the constructor's: names, and kind and range of values as its defaults tell them."""
+    known = {each.name: each for each in list(inspect.signature(make).parameters.values())[1:]}
+    for option, value in options.items():
+        if option not in known:
             near = ", ".join(difflib.get_close_matches(option, known, n=3) or known) or "it has none"
             raise ValueError(f"{option} is no option of {name}; known: {near}")
-    return make(int(n), **options)
+        default, is_whole = known[option].default, isinstance(value, Integral) and not isinstance(value, bool)
+        if isinstance(default, bool):
+            fits, wanted = isinstance(value, bool), "True or False"
+        elif isinstance(default, int) and known[option].annotation is int:
+            fits, wanted = is_whole and value >= min(default, 1), f"a whole number, at least {min(default, 1)}"
+        elif "dropout" in option:
+            fits, wanted = isinstance(value, Real) and 0 <= value < 1, "a rate from 0 to below 1"
+        else:
+            continue  # the constructor's own check
+        if not fits:
+            raise ValueError(f"{option}={value!r} for {name} must be {wanted}")
 
 
 def scaled(size: int, n: int, published: int) -> int:

@@ -72,7 +72,7 @@ def short_forms(integer, published):
 
 @pytest.mark.parametrize(("name", "count"), [row for row in ROWS if row.values[1].published])
 def test_published_short_forms(name, count):
-    """Oracle: the printed numbers: equal, truncated, rounded, or within 4 % ("near": reason in the entry's note)."""
+    """Oracle: the printed numbers: equal, truncated, rounded, or near (4 %, prose 30 %: why, the entry's note says)."""
     printed, truncated, rounded = short_forms(count.reproduced, count.published)
     match count.kind:
         case "exact":
@@ -81,7 +81,11 @@ def test_published_short_forms(name, count):
             assert truncated == pytest.approx(printed)
         case "rounding":
             assert rounded == pytest.approx(printed)
-        case "near" | "open":
+        case "near":
+            in_prose = zoo.lookup(name).family == "few_shot"  # "about 250k", "10k"
+            assert count.reproduced == pytest.approx(printed, rel=0.3 if in_prose else 0.04)
+            assert zoo.lookup(name).note
+        case "open":
             assert zoo.lookup(name).note
         case _:
             raise AssertionError(f"{name}: a published count cannot be {count.kind}")

@@ -54,7 +54,7 @@ def test_golden_features(name, golden_inputs, golden_network):
     for collapse, wanted in ((False, expected), (True, legacy)):
         if wanted is None:
             continue
-        model = zoo.build(name, n, legacy_collapse=collapse)
+        model = zoo.build(name, n, **({"legacy_collapse": True} if collapse else {}))
         shapes = jax.tree.map(np.shape, features.initialise(model, jax.random.key(0)))
         assert jax.tree.map(np.shape, variables) == shapes
         values = features.extract(model, variables, audio)[0]
@@ -168,6 +168,8 @@ def test_unknown_names_list_the_nearest():
         zoo.build("timbral_tempral", 4)
     with pytest.raises(ValueError, match="width=500"):
         zoo.num_filters("vgg", 500)
+    with pytest.raises(ValueError, match="no widths of variants; give n= for black_box/long"):
+        zoo.num_filters("black_box/long", 120)
     with pytest.raises(ValueError, match="n=0"):
         zoo.build("vgg", 0)
 
@@ -227,7 +229,15 @@ def test_match_refuses(settings, message):
         ("vgg", {"n": 2.5}, "n=2.5"),
         ("vgg", {"n": True}, "n=True"),
         ("musicnn", {"num_clases": 10}, "num_clases is no option of musicnn; known: num_classes"),
-        ("musicnn", {"num_classes": 0}, "num_classes=0"),
+        ("musicnn", {"num_classes": 0}, "num_classes=0 for musicnn must be a whole number, at least 1"),
+        ("musicnn", {"legacy_residual": 1}, "legacy_residual=1 for musicnn must be True or False"),
+        ("beat_blstm", {"peephole": False}, "peephole is no option of beat_blstm; known: peepholes"),
+        ("at_scale_waveform", {"filters": 0}, "filters=0"),
+        ("at_scale_waveform", {"units": 1.5}, "units=1.5"),
+        ("at_scale_waveform", {"front": -1}, "front=-1"),
+        ("dieleman_waveform", {"stride": 0}, "stride=0"),
+        ("patch_transformer", {"dropout": 1.0}, "dropout=1.0 for patch_transformer must be a rate"),
+        ("onset_cnn", {"activation": "swish"}, "swish"),
     ],
 )
 def test_build_refuses(name, options, message):
@@ -287,3 +297,33 @@ class _Mean(nn.Module):
 
     def __call__(self, x, *, train=False):
         return x.mean(axis=1)
+
+
+@pytest.mark.parametrize("name", [name for name in zoo.names() if zoo.lookup(name).same_features])
+def test_networks_that_are_one_untrained(name):
+    """Oracle: the other network's features, bit for bit, at one seed and width; the group `zoo` holds one of them."""
+    other = zoo.lookup(name).same_features
+    assert name not in zoo.screened() and other in zoo.screened()
+    models = [zoo.build(each, 2) for each in (name, other)]
+    audio = np.random.default_rng(0).normal(size=(1, 6_000)).astype(np.float32)
+    first, second = (features.random_features(model, jax.random.split(jax.random.key(1), 1), audio) for model in models)
+    np.testing.assert_array_equal(first, second)
+
+
+def test_steps_of_the_study():
+    """Oracle: ARCHITECTURES §5.2 and §12: 10,922 and 10,938 frames of 350,000 samples, 38,888 … 160, VGG's maps."""
+    spec = {"shape": (1, 350_000), "dtype": jnp.float32}
+    steps = {name: _map_sizes(zoo.build(name, 2), jax.ShapeDtypeStruct(**spec)) for name in ("frame", "frame_many")}
+    assert steps["frame"]["frame_512"] == (10_922,)
+    assert all(steps["frame_many"][f"frame_{length}"] == (10_938,) for length in (512, 256, 128, 64, 32))
+    sample = _map_sizes(zoo.build("sample", 2), jax.ShapeDtypeStruct(**spec))
+    assert [size for (size,) in sample.values()] == [116_666, 38_888, 12_962, 4_320, 1_440, 480, 160]
+    vgg = _map_sizes(zoo.build("vgg", 2), jax.ShapeDtypeStruct((1, 1376, 96), jnp.float32))
+    assert list(vgg.values()) == [(344, 48), (86, 16), (17, 8), (4, 4), (1, 1)]
+
+
+def _map_sizes(model, spec):
+    """{layer: positions (T,) or (T, F)} of the maps that make the features."""
+    maps = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, method="embed")["maps"], spec)
+    found = {path[-1].key: leaf.shape[1:-1] for path, leaf in jax.tree_util.tree_leaves_with_path(maps)}
+    return {name: found[name] for name in model.feature_layers}

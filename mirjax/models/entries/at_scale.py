@@ -134,9 +134,9 @@ ENTRIES = (
             ),
             _count("songs_1m", "5.9M", 5_968_743, num_classes=139),
         ),
-        note="`songs_1m` is the network of the 1.2 million songs, 139 tags, clips of 15 s. The input is to be "
-        "standardised; window, hop and compression are the companion repository's. Released code normalises the "
-        "back-end's second and third layer with one scale and one shift: legacy_batchnorm.",
+        note="`songs_1m` is the network of the 1.2 million songs, 139 tags, which hears 15 s; the row is of 3 s. The "
+        "input is to be standardised; window, hop and compression are the companion repository's. Released code "
+        "normalises the back-end's second and third layer with one scale and one shift: legacy_batchnorm.",
     ),
     _waveform(
         name="sample_cnn",

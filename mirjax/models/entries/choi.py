@@ -93,6 +93,7 @@ ENTRIES = (
     ),
     _tagger(
         name="crnn",
+        same_features="music_tagger_crnn",
         make="choi:music_tagger_crnn",
         n=64,
         citation=_COMPARISON,

@@ -47,6 +47,7 @@ ENTRIES = (
     ),
     _musical(
         name="musicnn_residual",
+        same_features="musicnn",
         make="companions:musicnn_residual",
         citation=_REPOSITORY,
         counts=_short("508k", 508_803),
@@ -63,6 +64,7 @@ ENTRIES = (
     ),
     _musical(
         name="musicnn_autopool",
+        same_features="musicnn_attention",
         make="companions:musicnn_autopool",
         filters="single",
         citation=f"{_REPOSITORY}; McFee, Salamon & Bello, Adaptive pooling operators for weakly labeled sound event "
@@ -82,7 +84,7 @@ ENTRIES = (
         name="dieleman_66k",
         make="companions:dieleman_66k",
         n=32,
-        domain_knowledge="none",
+        domain_knowledge="filter shape",
         filters="single",
         citation=f"Dieleman & Schrauwen, End-to-end learning for music audio, ICASSP 2014; as in {_REPOSITORY}",
         counts=_short("66k", 66_784),
@@ -90,6 +92,7 @@ ENTRIES = (
     ),
     _baseline(
         name="vgg_32",
+        same_features="vgg_128",
         make="companions:vgg_32",
         n=32,
         domain_knowledge="none",

@@ -58,6 +58,8 @@ class Entry:
       counts: of parameters; the first one is the default's.
       n_by_width: n that gives about 120 and about 3500 features.
       not_screened: why it cannot be screened untrained; "" when it can.
+      same_features: name of a network whose untrained features are these, number for number, at the same seed and n
+        (the difference comes after the maps); the group `zoo` holds one of them.
       note: what a user should know: disagreements of paper and code, what was chosen.
     """
 
@@ -80,6 +82,7 @@ class Entry:
     counts: tuple[Count, ...] = ()
     n_by_width: dict[int, int] = dataclasses.field(default_factory=dict)
     not_screened: str = ""
+    same_features: str = ""
     note: str = ""
 
     @property

@@ -67,6 +67,7 @@ ENTRIES = (
     ),
     _entry(
         name="prototypical",
+        same_features="few_shot_vgg",
         make="few_shot:prototypical",
         n=128,
         output="linear",

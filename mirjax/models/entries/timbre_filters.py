@@ -69,6 +69,7 @@ ENTRIES = (
     ),
     _phonemes(
         name="phonemes_mlp_laosheng",
+        same_features="phonemes_mlp_dan",
         make="timbre_filters:phonemes_mlp_laosheng",
         n=475,
         filters="none",
