@@ -205,6 +205,11 @@ def _list(options) -> int:
     widths = [max(len(column), *(len(_cell(row[column])) for row in rows)) for column in columns]
     for cells in (columns, *([_cell(row[column]) for column in columns] for row in rows)):
         print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
+    for row in rows:
+        if row.get("not_screened"):
+            print(f"{row['name']} cannot be screened: {row['not_screened']}")
+        if row.get("same_features"):
+            print(f"{row['name']} has, untrained, the features of {row['same_features']}")
     return 0
 
 

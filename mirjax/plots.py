@@ -221,11 +221,15 @@ def plot_machines(machines, path) -> None:
     _save(figure, path)
 
 
+_MOST_NAMED = 30  # networks of a figure that can all have their names
+
+
 def plot_pareto(tables, path) -> None:
     """Draw accuracy against GFLOPs a clip, with the front of networks that no cheaper one beats.
 
     A network is named once, at its best point; its other points stand on the same vertical, since neither input nor
-    classifier changes its cost. MFCC, which costs no network, is a line.
+    classifier changes its cost. Of more than 30 networks those on the front are named, the five best and the five
+    worst. MFCC, which costs no network, is a line.
 
     Args:
         tables: the report's tables, of one or several data sets.
@@ -258,6 +262,10 @@ def plot_pareto(tables, path) -> None:
         for x, y in sorted(((x, y) for (_, x), y in named.items()), key=lambda point: (point[0], -point[1])):
             if not front or y > front[-1][1]:
                 front.append((x, y))
+        if len(named) > _MOST_NAMED:
+            order = sorted(named, key=named.get)
+            ends = {*order[:5], *order[-5:]}
+            named = {spot: y for spot, y in named.items() if (spot[1], y) in front or spot in ends}
         mfcc = max((100 * row.accuracy for _, _, row in points if row.architecture == "mfcc"), default=None)
         if mfcc is not None:
             axis.axhline(mfcc, color="#444444", linewidth=0.9, zorder=0)
@@ -691,7 +699,7 @@ def plot_receptive_field(model, path) -> None:
         axis.barh(place, edge if sees_all else field, color=COLOURS[4], height=0.7, hatch="//" if sees_all else None)
         if not sees_all or window.keeps:
             axis.plot([stride, stride], [place - 0.35, place + 0.35], color=COLOURS[1], linewidth=1.5)
-        said = "everything" if sees_all else f"{field:,.4g} ms"
+        said = "everything" if sees_all else f"{field:,.0f} ms"
         outline = [withStroke(linewidth=2, foreground="white")]
         place_it = {"xytext": (-4 if sees_all else 4, 0), "ha": "right" if sees_all else "left", "va": "center"}
         at = (edge if sees_all else field, place)

@@ -107,7 +107,17 @@ def test_examples_of_the_classifiers_run():
     assert [round(scope[name].score(x, y), 2) for name in ("published", "chosen")] == said
 
 
-def test_figure_is_small():
+def test_example_of_the_zoo_runs(tmp_path, monkeypatch, capsys):
+    """Oracle: ARCHITECTURES §1.2 (musicnn: 787,159), and the comments of the example."""
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    code = next(code for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "zoo.match" in code)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out.splitlines()[-2:] == ["787159 10", "(2, 64) (2, 10)"]
+
+
+@pytest.mark.parametrize("name", ["representations.png", "zoo_pareto.png"])
+def test_figures_are_small(name):
     """Oracle: the PNG signature and the size that a page may load."""
-    content = (DOCS / "representations.png").read_bytes()
+    content = (DOCS / name).read_bytes()
     assert content[:8] == b"\x89PNG\r\n\x1a\n" and len(content) < 400_000
