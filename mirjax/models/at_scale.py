@@ -5,7 +5,7 @@ Inside a block the order is convolution, ReLU, batch normalisation, pooling. All
 other part. `n` scales a whole network; `front`, `filters` and `units` are the thesis' capacity studies.
 Source: Pons, Nieto, Prockup, Schmidt, Ehmann & Serra, "End-to-end learning for music audio tagging at scale", ISMIR
 2018; ARCHITECTURES §1.2, §6.1–6.3. Squeeze-excitation: Kim, Lee & Nam, ICASSP 2018.
-Names: `SqueezeExcitation`, `sample_stack`, `VerticalShapes`, `HorizontalShapes`, `SharedBackEnd`, `shared_head`,
+Names: `SqueezeExcitation`, `sample_stack`, `HorizontalShapes`, `SharedBackEnd`, `shared_head`,
 `at_scale_waveform`, `at_scale_spectrogram`.
 """
 
@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mirjax.models import backends, blocks, geometry, layers, taggers
-from mirjax.models.blocks import ALL, Conv, ConvBlock, Norm
-from mirjax.models.frontends import Parallel
+from mirjax.models.blocks import Conv, ConvBlock, Norm
+from mirjax.models.frontends import FilterShapes, Parallel
 from mirjax.models.geometry import Window
 from mirjax.models.zoo import scaled
 from mirjax.signal.presets import preset
@@ -86,61 +86,6 @@ def sample_stack(specs: tuple[Conv, ...], ratio: int = 0) -> nn.Module:
     for i, (name, spec) in enumerate(zip(names[1:], specs[1:], strict=True), start=2):
         parts += [blocks.Stack((spec,), names=(name,), unit="steps"), SqueezeExcitation(f"gated{i}", ratio)]
     return blocks.Chain(tuple(parts), features=("conv1", *(f"gated{i}" for i in range(2, len(specs) + 1))))
-
-
-class VerticalShapes(nn.Module):
-    """Filters of several (time × frequency) shapes, each pooled over the frequency positions it has: timbre.
-
-    Padded in time, `valid` in frequency; convolution, activation, normalisation, maximum over frequency.
-
-    Attributes:
-      shapes: (frames, bands, filters) of each.
-      activation: name in `blocks.ACTIVATIONS`.
-      norm: batch normalisation after the activation, or None.
-      input_norm: batch normalisation of the spectrogram, or None.
-    """
-
-    shapes: tuple[tuple[int, int, int], ...]
-    activation: str = "relu"
-    norm: Norm | None = Norm()
-    input_norm: Norm | None = None
-
-    @property
-    def feature_layers(self) -> tuple[str, ...]:
-        """Names of the maps, in order."""
-        return tuple(f"timbral_{frames}x{bands}" for frames, bands, _ in self.shapes)
-
-    @property
-    def windows(self) -> tuple[Window, ...]:
-        """What the longest filters do to time."""
-        return (Window("timbral", max(frames for frames, _, _ in self.shapes), padding="same"),)
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False, steps: jax.Array | None = None) -> jax.Array:
-        """Spectrogram [B, T, F] → map [B, T, all filters].
-
-        Raises:
-          ValueError: fewer bands than a filter is tall.
-        """
-        geometry.require(
-            [Window("timbral", max(bands for _, bands, _ in self.shapes))], x.shape[2], "this front-end", "bands"
-        )
-        x = x[..., None]
-        if self.input_norm:
-            x = blocks.BatchNorm(self.input_norm, name="input_norm")(x, train=train, steps=steps)
-        maps = []
-        for name, (frames, bands, filters) in zip(self.feature_layers, self.shapes, strict=True):
-            spec = Conv(
-                filters,
-                (frames, bands),
-                padding=("same", "valid"),
-                activation=self.activation,
-                norm=self.norm,
-                pool=(1, ALL),
-            )
-            maps.append(ConvBlock(spec, name=f"{name}_block")(x, train=train, steps=steps)[:, :, 0])
-            layers.expose(self, name, maps[-1], steps=steps)
-        return jnp.concatenate(maps, axis=-1)
 
 
 class HorizontalShapes(nn.Module):
@@ -343,7 +288,11 @@ def at_scale_spectrogram(
     temporal = _front((16 * factor for *_, factor in _TEMPORAL), n, 16, front)
     front_end = Parallel(
         (
-            VerticalShapes(tuple((*shape, width) for (*shape, _), width in zip(_TIMBRAL, timbral, strict=True))),
+            FilterShapes(
+                tuple((*shape, width) for (*shape, _), width in zip(_TIMBRAL, timbral, strict=True)),
+                input_norm=None,
+                kernel_init="he_truncated",
+            ),
             HorizontalShapes(tuple((*shape, width) for (*shape, _), width in zip(_TEMPORAL, temporal, strict=True))),
         )
     )

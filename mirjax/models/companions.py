@@ -4,18 +4,14 @@ Arrays: log-mel spectrograms `[B, T, 96]` in, 187 frames (3 s) as published; (n,
 of kernels are (time × frequency). All but those that end in a flattened map take any length.
 Source: Pons & Serra, "musicnn: pre-trained convolutional neural networks for music audio tagging", 2019, and its
 training repository; ARCHITECTURES §6.6.
-Names: `FilterShapes`, `musicnn_shapes`, `musicnn`, `musicnn_big`, `musicnn_residual`, `musicnn_attention`,
-`musicnn_autopool`, `musicnn_rnn`, `dieleman_66k`, `vgg_32`, `vgg_128`, `timbre_185k`.
+Names: `musicnn_shapes`, `musicnn`, `musicnn_big`, `musicnn_residual`, `musicnn_attention`, `musicnn_autopool`,
+`musicnn_rnn`, `dieleman_66k`, `vgg_32`, `vgg_128`, `timbre_185k`.
 """
 
-import jax
-import jax.numpy as jnp
-from flax import linen as nn
-
-from mirjax.models import attention, geometry, layers, recurrent
+from mirjax.models import attention, recurrent
 from mirjax.models.backends import DenseConcat, Flatten, GlobalPool
-from mirjax.models.blocks import ALL, BatchNorm, Chain, Conv, ConvBlock, Head, Norm, Stack, conv_windows
-from mirjax.models.geometry import Window
+from mirjax.models.blocks import ALL, Chain, Conv, Head, Norm, Stack
+from mirjax.models.frontends import FilterShapes
 from mirjax.models.taggers import Network
 from mirjax.models.zoo import scaled
 from mirjax.signal.presets import preset
@@ -24,67 +20,6 @@ _NUM_BANDS = 96
 
 
 # ── front-end ──
-
-
-class FilterShapes(nn.Module):
-    """Filters of several shapes side by side, each pooled over all bands: timbre at any pitch, and rhythm of any band.
-
-    Each shape: convolution, zeros at both ends of time, ReLU, batch norm, maximum over frequency.
-
-    Attributes:
-      timbral: (frames, bands, filters) of the shapes that stay within the bands (`valid` in frequency).
-      temporal: (frames, filters) of the shapes one band tall, on every band.
-      input_norm: batch normalisation of the input, or None.
-      kernel_init: name of an initialiser.
-    """
-
-    timbral: tuple[tuple[int, int, int], ...]
-    temporal: tuple[tuple[int, int], ...] = ()
-    input_norm: Norm | None = Norm()
-    kernel_init: str = "glorot_uniform"
-
-    @property
-    def specs(self) -> dict[str, Conv]:
-        """Blocks by name."""
-
-        def block(frames, bands, filters):
-            padding = ("same", "valid")
-            return Conv(filters, (frames, bands), padding=padding, norm=Norm(), pool=(1, ALL), init=self.kernel_init)
-
-        timbral = {f"timbral_{frames}x{bands}": block(frames, bands, n) for frames, bands, n in self.timbral}
-        return timbral | {f"temporal_{frames}": block(frames, 1, n) for frames, n in self.temporal}
-
-    @property
-    def feature_layers(self) -> tuple[str, ...]:
-        """Names of the shapes' maps, in order."""
-        return tuple(self.specs)
-
-    @property
-    def windows(self) -> tuple[Window, ...]:
-        """What the longest filters do to time."""
-        return geometry.longest(conv_windows((spec,), (name,)) for name, spec in self.specs.items())
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False, steps: jax.Array | None = None) -> jax.Array:
-        """Spectrogram [B, T, F] → map [B, T, filters of all shapes].
-
-        Raises:
-          ValueError: fewer bands than the tallest filters have.
-        """
-        geometry.require(
-            (Window("the tallest filter", max(s.kernel[1] for s in self.specs.values())),),
-            x.shape[2],
-            "this front-end",
-            "bands",
-        )
-        x = x[..., None]
-        if self.input_norm:
-            x = BatchNorm(self.input_norm, name="input_norm")(x, train=train, steps=steps)
-        maps = []
-        for name, spec in self.specs.items():
-            maps.append(ConvBlock(spec, name=f"{name}_block")(x, train=train, steps=steps)[:, :, 0])
-            layers.expose(self, name, maps[-1], steps=steps)
-        return jnp.concatenate(maps, axis=-1)
 
 
 def musicnn_shapes(timbral: int = 204, temporal: int = 51) -> FilterShapes:

@@ -3,8 +3,9 @@
 Arrays: spectrograms `[B, T, F]` or waveforms `[B, N]` in, maps `[B, T', C]` (`VGG`: `[B, T', F', C]`) out. Shapes of
 kernels are (time × frequency). Every front-end exposes its layers' maps by name (`layers.expose`) and lists the names
 in `feature_layers`, in the order in which their averages make the feature vector.
-Source: Pons & Serra, "Randomly weighted CNNs for (music) audio classification", ICASSP 2019; ARCHITECTURES §5.2.
-Names: `VGG`, `Vertical`, `Timbral`, `Temporal`, `Parallel`, `SampleLevel`, `FrameLevel`.
+Source: Pons & Serra, "Randomly weighted CNNs for (music) audio classification", ICASSP 2019; ARCHITECTURES §5.2;
+`FilterShapes`, their trained kin, §6.2 and §6.6.
+Names: `VGG`, `Vertical`, `Timbral`, `Temporal`, `Parallel`, `FilterShapes`, `SampleLevel`, `FrameLevel`.
 """
 
 import jax
@@ -13,6 +14,7 @@ from flax import linen as nn
 from jax import lax
 
 from mirjax.models import geometry, layers
+from mirjax.models.blocks import ALL, BatchNorm, Conv, ConvBlock, Norm, conv_windows
 from mirjax.models.geometry import Window
 
 
@@ -175,6 +177,67 @@ class Parallel(nn.Module):
         """Input of the branches → map f32[B, T, sum of their C]."""
         real = {} if steps is None else {"steps": steps}
         return jnp.concatenate([branch(x, train=train, **real) for branch in self.branches], axis=-1)
+
+
+class FilterShapes(nn.Module):
+    """Filters of several shapes side by side, each pooled over all bands: timbre at any pitch, and rhythm of any band.
+
+    Each shape: convolution, zeros at both ends of time, ReLU, batch norm, maximum over frequency.
+
+    Attributes:
+      timbral: (frames, bands, filters) of the shapes that stay within the bands (`valid` in frequency).
+      temporal: (frames, filters) of the shapes one band tall, on every band.
+      input_norm: batch normalisation of the input, or None.
+      kernel_init: name of an initialiser.
+    """
+
+    timbral: tuple[tuple[int, int, int], ...]
+    temporal: tuple[tuple[int, int], ...] = ()
+    input_norm: Norm | None = Norm()
+    kernel_init: str = "glorot_uniform"
+
+    @property
+    def specs(self) -> dict[str, Conv]:
+        """Blocks by name."""
+
+        def block(frames, bands, filters):
+            padding = ("same", "valid")
+            return Conv(filters, (frames, bands), padding=padding, norm=Norm(), pool=(1, ALL), init=self.kernel_init)
+
+        timbral = {f"timbral_{frames}x{bands}": block(frames, bands, n) for frames, bands, n in self.timbral}
+        return timbral | {f"temporal_{frames}": block(frames, 1, n) for frames, n in self.temporal}
+
+    @property
+    def feature_layers(self) -> tuple[str, ...]:
+        """Names of the shapes' maps, in order."""
+        return tuple(self.specs)
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """What the longest filters do to time."""
+        return geometry.longest(conv_windows((spec,), (name,)) for name, spec in self.specs.items())
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False, steps: jax.Array | None = None) -> jax.Array:
+        """Spectrogram [B, T, F] → map [B, T, filters of all shapes].
+
+        Raises:
+          ValueError: fewer bands than the tallest filters have.
+        """
+        geometry.require(
+            (Window("the tallest filter", max(s.kernel[1] for s in self.specs.values())),),
+            x.shape[2],
+            "this front-end",
+            "bands",
+        )
+        x = x[..., None]
+        if self.input_norm:
+            x = BatchNorm(self.input_norm, name="input_norm")(x, train=train, steps=steps)
+        maps = []
+        for name, spec in self.specs.items():
+            maps.append(ConvBlock(spec, name=f"{name}_block")(x, train=train, steps=steps)[:, :, 0])
+            layers.expose(self, name, maps[-1], steps=steps)
+        return jnp.concatenate(maps, axis=-1)
 
 
 class SampleLevel(nn.Module):

@@ -8,7 +8,8 @@ bfloat16 are computed in, and come back as, float32, as in `mirjax.signal`.
 int32[B]` says how many steps of each row are real.
 Source: Pons et al. (2019), log-learn (ARCHITECTURES §7.3); Ravanelli & Bengio (2018), SincNet; Zeghidour et al. (2021),
 LEAF (both §7.3b); Wang et al. (2017), trainable PCEN.
-Names: `LogLearn`, `SincFilters`, `SincNet`, `GaborFilters`, `SPCEN`, `Leaf`, `LearnableSTFT`, `LearnableMel`, `Chain`.
+Names: `LogLearn`, `SincFilters`, `SincNet`, `GaborFilters`, `SPCEN`, `Leaf`, `LearnableSTFT`, `LearnableMel`
+(put one behind another by `blocks.Chain`).
 """
 
 import math
@@ -58,40 +59,6 @@ def _as_spectrogram(x, what: str) -> jax.Array:
     if len(shape) != 3 or 0 in shape:
         raise ValueError(f"{what} needs a spectrogram [B, T, F], got shape {shape}")
     return checks.as_array(x, f"the input of {what}", check_finite=False)
-
-
-class Chain(nn.Module):
-    """Front-ends one after the other, such as `LearnableSTFT`, `LearnableMel`, `LogLearn`, and a network's own.
-
-    Attributes:
-      parts: modules, each fed with the map of the one before.
-    """
-
-    parts: tuple[nn.Module, ...]
-
-    @property
-    def feature_layers(self) -> tuple[str, ...]:
-        """Names of the maps that are averaged: the last part's."""
-        return self.parts[-1].feature_layers
-
-    @property
-    def windows(self) -> tuple[Window, ...]:
-        """What the chain does to time."""
-        return tuple(window for part in self.parts for window in part.windows)
-
-    @property
-    def masks(self) -> bool:
-        """Whether every part masks padding."""
-        return all(getattr(part, "masks", True) for part in self.parts)
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False, steps: jax.Array | None = None) -> jax.Array:
-        """Input of the first part → map of the last one."""
-        for part in self.parts:
-            x = part(x, train=train, **({} if steps is None else {"steps": steps}))
-            if steps is not None:
-                steps = geometry.num_steps(part.windows, steps)
-        return x
 
 
 class LogLearn(nn.Module):

@@ -5,7 +5,7 @@ softmax. T' = T, except where `onset_cnn` is told not to pad.
 Source: the ISMIR 2018 tutorial, madmom (Böck et al. 2016; layers as its released weights have them, which are for
 non-commercial use only and so not here), Leglaive et al. 2015; ARCHITECTURES §9.3, 9.4, 10.
 Names: `tutorial_onset_rnn`, `onset_rnn`, `onset_rnn_online`, `onset_cnn`, `beat_blstm`, `beat_lstm_online`,
-`downbeat_blstm`, `onset_postprocess`, `leglaive`; parts `SideBySide`, `Flatten`.
+`downbeat_blstm`, `onset_postprocess`, `leglaive`; parts `SideBySide`, `AsSequence`.
 """
 
 import dataclasses
@@ -88,7 +88,7 @@ def onset_cnn(n: int, *, num_classes: int = 1, activation: str = "tanh", padded:
         (
             SideBySide(3, CONTEXT if padded else 0),
             blocks.Stack(convolutions),
-            Flatten(),
+            AsSequence(),
             blocks.Stack((dense,), names=("dense1",)),
         )
     )
@@ -206,7 +206,7 @@ class SideBySide(nn.Module):
         return jnp.moveaxis(x.reshape(*x.shape[:2], self.num_channels, -1), 2, 3)
 
 
-class Flatten(nn.Module):
+class AsSequence(nn.Module):
     """The bands of a map become channels: [B, T, F, C] → [B, T, F·C]."""
 
     feature_layers = ()

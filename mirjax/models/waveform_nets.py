@@ -12,8 +12,9 @@ import jax
 from flax import linen as nn
 
 from mirjax.models import backends, blocks, learnable, taggers
-from mirjax.models.at_scale import SharedBackEnd, VerticalShapes, sample_stack, shared_head
+from mirjax.models.at_scale import SharedBackEnd, sample_stack, shared_head
 from mirjax.models.blocks import Conv, Norm, Stack
+from mirjax.models.frontends import FilterShapes
 from mirjax.models.geometry import Window
 from mirjax.models.zoo import scaled
 from mirjax.signal.presets import preset
@@ -203,7 +204,7 @@ def timbre_220k(n: int, *, num_classes: int = 50) -> taggers.Network:
     shapes = tuple((frames, bands, scaled(width, n, 20)) for frames, bands, width in _TIMBRE)
     front_end = blocks.Chain(
         (
-            VerticalShapes(shapes, input_norm=Norm()),
+            FilterShapes(shapes, kernel_init="he_truncated"),
             Stack((Conv(scaled(32, n, 20), (8,), padding="valid", pool=(4,)),), names=("pool2",)),
         )
     )

@@ -13,7 +13,8 @@ from jax import lax
 from mirjax import features
 from mirjax.data import audio, dataset
 from mirjax.models import at_scale, backends, blocks, counts, frontends, taggers, zoo
-from mirjax.models.at_scale import HorizontalShapes, SharedBackEnd, SqueezeExcitation, VerticalShapes
+from mirjax.models.at_scale import HorizontalShapes, SharedBackEnd, SqueezeExcitation
+from mirjax.models.frontends import FilterShapes
 from mirjax.signal.representations import LogMel, Waveform
 
 KEY = jax.random.key(0)
@@ -124,7 +125,7 @@ def test_front_end_is_plain_convolution_at_initial_statistics():
     """Identity: with averages 0 and 1, ReLU of lax convolutions written out, over √(1 + ε)."""
     timbral = ((7, 86, 2), (3, 86, 3), (1, 38, 4), (7, 96, 2))
     temporal = ((165, 2), (32, 3), (9, 1))
-    part = frontends.Parallel((VerticalShapes(timbral), HorizontalShapes(temporal)))
+    part = frontends.Parallel((FilterShapes(timbral, input_norm=None), HorizontalShapes(temporal)))
     x = jax.random.normal(KEY, (2, 30, 96))
     variables = part.lazy_init(KEY, jax.ShapeDtypeStruct(x.shape, x.dtype), mutable=["params", "batch_stats"])
     maps, params = jax.jit(part.apply)(variables, x), variables["params"]
@@ -252,7 +253,8 @@ def test_too_few_bands_for_a_filter():
     """Hand-worked: a filter of 86 bands on 40."""
     with pytest.raises(ValueError, match="86 bands and got 40"):
         jax.eval_shape(
-            lambda x: VerticalShapes(((1, 86, 2),)).init(KEY, x), jax.ShapeDtypeStruct((1, 9, 40), jnp.float32)
+            lambda x: FilterShapes(((1, 86, 2),), input_norm=None).init(KEY, x),
+            jax.ShapeDtypeStruct((1, 9, 40), jnp.float32),
         )
 
 

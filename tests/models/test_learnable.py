@@ -8,7 +8,7 @@ import pytest
 from flax import linen as nn
 from jax.test_util import check_grads
 
-from mirjax.models import learnable
+from mirjax.models import blocks, learnable
 from mirjax.signal import mel, stft
 
 KEY = jax.random.key(0)
@@ -16,7 +16,7 @@ LEAF = learnable.Leaf(num_filters=6, length=101, stride=40, sample_rate=12_000)
 SINC = learnable.SincNet(num_filters=8, length=51, widths=(6,), sample_rate=12_000)
 STFT = learnable.LearnableSTFT(n_fft=128, hop_length=48, win_length=100)
 MEL = learnable.LearnableMel(12_000, n_fft=128, n_mels=12)
-CHAIN = learnable.Chain((STFT, MEL, learnable.LogLearn()))
+CHAIN = blocks.Chain((STFT, MEL, learnable.LogLearn()), features=("log_learn",))
 SPECTROGRAM = {"log_learn": learnable.LogLearn(), "spcen": learnable.SPCEN(), "mel": MEL}
 WAVEFORM = {"leaf": LEAF, "sinc": SINC, "stft": STFT, "chain": CHAIN}
 

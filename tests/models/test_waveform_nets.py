@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mirjax.models import counts, geometry, layers, learnable, waveform_nets, zoo
+from mirjax.models import blocks, counts, geometry, layers, learnable, waveform_nets, zoo
 from mirjax.models.at_scale import SharedBackEnd
 from mirjax.signal.representations import Waveform
 
@@ -99,7 +99,7 @@ def test_timbre_has_the_companion_codes_shapes():
         (learnable.SPCEN(), (1, 9, 4)),
         (learnable.LogLearn(), (1, 9, 4)),
         (
-            learnable.Chain((learnable.LearnableSTFT(n_fft=64), learnable.LearnableMel(8_000, n_fft=64, n_mels=4))),
+            blocks.Chain((learnable.LearnableSTFT(n_fft=64), learnable.LearnableMel(8_000, n_fft=64, n_mels=4))),
             (1, 777),
         ),
     ],
@@ -133,8 +133,8 @@ def test_multiply_adds_of_learnt_filters():
 
 def test_frame_by_frame_parts_mask_padding():
     """Identity: padded rows of log-learn and sPCEN give their own frames and averages."""
-    chain = learnable.Chain((learnable.LogLearn(), learnable.SPCEN()))
-    assert chain.masks and not learnable.Chain((learnable.Leaf(),)).masks
+    chain = blocks.Chain((learnable.LogLearn(), learnable.SPCEN()))
+    assert chain.masks and not blocks.Chain((learnable.Leaf(),)).masks
     x = np.random.default_rng(0).uniform(0, 2, (2, 9, 3)).astype(np.float32)
     run = jax.jit(lambda x, steps: chain.init_with_output(KEY, x, steps=steps, mutable=["params", "features"]))
     maps, state = run(x, jnp.array([9, 5]))
