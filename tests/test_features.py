@@ -138,7 +138,6 @@ def test_devices_agree(name):
     assert np.abs(one - many).max() <= 1e-5 * np.abs(one).max()
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads the peak memory from /proc")
 @pytest.mark.parametrize(("name", "n"), [("7x86", 3585), ("timbral", 256), ("sample", 512), ("frame_many", 448)])
 def test_memory_is_bounded_at_3500_features(name, n):

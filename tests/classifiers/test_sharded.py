@@ -309,7 +309,7 @@ def test_eight_devices(tmp_path):
     check_results(tmp_path, 1, 8)
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [2, 4])
 def test_processes_over_loopback(tmp_path, count):
     """Oracle: numpy. Numbers and sizes of batches differ; one process has none; then one fails, and all are told."""
     facts, _ = check_results(tmp_path, count, 2 if count == 2 else 1)
