@@ -81,6 +81,7 @@ def test_lists():
     assert launch("list", "architectures", "--width", "121").returncode == 2
 
 
+@pytest.mark.slow
 def test_list_of_networks_with_their_counts():
     """Oracle: ARCHITECTURES §1: what was published, and the integer counted on the built module."""
     done = launch("list", "architectures", "--json")
