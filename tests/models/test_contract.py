@@ -30,7 +30,7 @@ NAMES = [pytest.param(name, marks=() if name in CHOSEN.values() else pytest.mark
 LOG = "few_shot"  # families whose input is a power spectrum
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=16)
 def small(name):
     """(model at width ≤ 4, its variables with running averages and biases off their initial values)."""
     model = zoo.build(name, min(zoo.lookup(name).n, 4))
@@ -64,7 +64,7 @@ def outputs(model, variables, x, **settings):
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(found)}
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=16)
 def compiled(model):
     """`outputs` of a model, jitted."""
     return jax.jit(functools.partial(outputs, model))
@@ -83,7 +83,7 @@ def test_lengths_rows_jit_and_shapes(name):
     model, variables = small(name)
     run = compiled(model)
     for i, steps in enumerate(lengths(model)):
-        x = inputs(model, 3, steps)
+        x = inputs(model, 2, steps)
         together = run(variables, x)
         for key, values in together.items():
             assert np.isfinite(np.asarray(values)).all(), key
@@ -96,7 +96,7 @@ def test_lengths_rows_jit_and_shapes(name):
         embedding = together["['embedding']"]
         logits = [values for key, values in together.items() if "logits" in key]
         if zoo.lookup(name).back_end == "sequence":
-            assert embedding.shape[:2] == (3, geometry.num_steps(model.windows, steps))
+            assert embedding.shape[:2] == (2, geometry.num_steps(model.windows, steps))
             assert all(values.ndim == 3 for values in logits)
         elif zoo.lookup(name).output != "none":
             assert embedding.ndim == 2
