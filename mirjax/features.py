@@ -148,8 +148,7 @@ def _trace(model, num_samples):
         variables = {kind: drawn[kind] for kind in _KEPT if kind in drawn}
         return variables, layer_means(model, variables, x)
 
-    with model_layers.count_multiply_adds() as counted:
-        program, (variables, averages) = jax.make_jaxpr(run, return_shape=True)(jax.random.key(0), spec)
+    program, (variables, averages) = jax.make_jaxpr(run, return_shape=True)(jax.random.key(0), spec)
     channels = () if _channels(model) == 1 else (_channels(model),)
     audio = jax.ShapeDtypeStruct((1, *channels, num_samples), spec.dtype)
     digest = hashlib.sha256()
@@ -157,12 +156,10 @@ def _trace(model, num_samples):
         digest.update(re.sub(r"0x[0-9a-f]+", "", str(part.jaxpr)).encode())  # without addresses of functions
         for constant in part.consts:
             digest.update(np.asarray(constant).tobytes())
-    # `init` and `apply` each trace the network once, so its products were counted twice; a map over windows traces one.
-    multiply_adds = sum(counted) // 2
-    if getattr(model, "fixed", False):
-        with model_layers.count_multiply_adds() as counted:
-            jax.eval_shape(functools.partial(model.init, method="embed"), jax.random.key(0), seen)
-        multiply_adds = sum(counted) * max(1, spec.shape[1] // model.num_steps)
+    with model_layers.count_multiply_adds() as counted:
+        jax.eval_shape(functools.partial(model.apply, method="embed", mutable=["features"]), variables, seen)
+    num_windows = max(1, spec.shape[1] // model.num_steps) if getattr(model, "fixed", False) else 1
+    multiply_adds = sum(counted) * num_windows
     return variables, averages, multiply_adds, digest.hexdigest()
 
 

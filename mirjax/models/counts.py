@@ -94,9 +94,10 @@ class Layer:
 
 def layers_of(model, steps: int | None = None) -> list[Layer]:
     """Exposed layers of a network in the order of computation, then its outputs, for its published input or `steps`."""
-    run = functools.partial(model.init_with_output, method="embed")
+    run = functools.partial(model.apply, method="embed", mutable=["maps", "features"])
+    variables = variable_shapes(model)  # before counting: initialising traces the network too
     with layers.count_multiply_adds() as counted, layers.record_layers() as seen:
-        outputs, _ = jax.eval_shape(run, jax.random.key(0), input_spec(model, steps))
+        outputs, _ = jax.eval_shape(run, variables, input_spec(model, steps))
     found, before = [], 0
     for name, shape, so_far in seen:
         found.append(Layer(name, shape[1:], so_far - before))

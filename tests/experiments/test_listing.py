@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mirjax.experiments import listing
-from mirjax.models import zoo
+from mirjax.models import counts, zoo
 
 
 def row(name):
@@ -59,3 +59,10 @@ def test_description_names_layers_and_parameters():
     assert "reproduced" not in listing.describe("black_box", 3)
     with pytest.raises(ValueError, match="nearest: black_box"):
         listing.describe("blackbox")
+
+
+def test_a_head_for_pairs_is_no_part_of_a_clip():
+    """Oracle: ARCHITECTURES §8.2: the self head takes two clips; a clip's last products are 7 outputs of 256 × 50."""
+    layers = counts.layers_of(zoo.build("kim_ms_sr_fc"))
+    assert "dense1" not in [layer.name for layer in layers]
+    assert (layers[-1].name, layers[-1].multiply_adds) == ("logits", 7 * 256 * 50)
