@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run a study: CONFIG [key=value …]")
     run.add_argument("config", metavar="CONFIG", help="a path, or the name of a file in configs/")
     run.add_argument("overrides", nargs="*", metavar="key=value", help="fields of the experiment; lists with commas")
+    run.epilog = "processes=4: on so many processes of this machine. shard=2/8: of a screening, the second of 8 parts."
     run.set_defaults(function=_run)
 
     report = commands.add_parser("report", help="tables and figures of run folders: RUN… [out=DIR]")
@@ -122,20 +123,62 @@ def _experiment(options, overrides):
     from mirjax import config
 
     experiment, _ = config.load(options.config, ROOT / "configs")
+    for name in ("processes", "shard"):
+        if not hasattr(experiment, name) and any(argument.startswith(f"{name}=") for argument in overrides):
+            kind = type(experiment).__name__
+            raise config.UsageError(f"{kind} has no {name}=; a Screening has processes and shard, a Training processes")
     return config.override(experiment, overrides)
 
 
 def _run(options) -> int:
+    from mirjax import processes
+    from mirjax.config import UsageError
+
     experiment = _experiment(options, options.overrides)
     experiment.sources()  # an unknown name is answered before JAX is imported
-    _set_up_jax()
+    number, place = getattr(experiment, "processes", None), processes.place(os.environ)
+    several = isinstance(number, int) and number > 1
+    if place is not None and several and number != place.count:
+        raise UsageError(f"processes={number}, but {place.count} were started; leave processes= away")
     if experiment.dry_run:
+        _set_up_jax()
         print(experiment.forecast())
         return 0
-    _, workdir = experiment.execute()
+    if several and place is None:
+        command = [sys.executable, str(ROOT / "launch.py"), "run", options.config, *options.overrides]
+        status = processes.launch_local(number, command, os.environ, communicate=experiment.communicates)
+        if status or experiment.communicates:
+            return status
+        _set_up_jax()
+        _, workdir = experiment.gather(number)
+    else:
+        _set_up_jax()
+        experiment, first = _take_place(experiment, place)
+        records, workdir = experiment.execute(progress=first)
+        if getattr(experiment, "shard", None) is not None:
+            print(f"part {experiment.shard}: {len(records)} records in {workdir}/")
+            return 0
+        if not first:
+            return 0
     print(experiment.report([workdir]).to_text())
     print(f"\nrecords, predictions, report and figures: {workdir}/")
     return 0
+
+
+def _take_place(experiment, place) -> tuple[object, bool]:
+    """The experiment as this process, perhaps one of several, runs it, and whether it is the first of them."""
+    from mirjax import config, processes
+
+    if getattr(experiment, "communicates", False):
+        seconds = os.environ.get("MIRJAX_JOIN_SECONDS") or str(processes.TIMEOUT)
+        seconds = config.parse(seconds, float, "MIRJAX_JOIN_SECONDS")
+        if processes.join(os.environ, ask_jax=experiment.processes == "auto", timeout=seconds):
+            import jax
+
+            return experiment, jax.process_index() == 0
+    elif place is not None and hasattr(experiment, "shard"):
+        return experiment.as_part(*place), place.rank == 0
+    return experiment, True
 
 
 def _report(options) -> int:
@@ -291,4 +334,8 @@ def _doctor(options) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    from mirjax import processes
+
+    processes.follow_launcher(os.environ)
+    with processes.ending_at_once():
+        sys.exit(main(sys.argv[1:]))

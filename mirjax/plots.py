@@ -18,6 +18,7 @@ What is here
 * :func:`plot_feature_maps`: what every layer makes of one clip
 * :func:`plot_receptive_field`: what one step of every layer sees
 * :func:`plot_taggram`: what a network says of a clip, over time
+* :func:`plot_rank_scatter`, :func:`plot_rank_correlations`: untrained against trained ranks
 """
 
 from collections import defaultdict
@@ -754,4 +755,55 @@ def plot_taggram(times, values, path, *, tags=None, most: int = 20) -> None:
     axis.set_xlabel("seconds", **STYLE)
     _finish(axis, "")
     figure.colorbar(image, ax=axis, pad=0.01).ax.tick_params(labelsize=8)
+    _save(figure, path)
+
+
+def plot_rank_scatter(sets, path) -> None:
+    """Trained against untrained accuracy of every network, a panel a data set.
+
+    Args:
+        sets: of a :class:`mirjax.experiments.rank_report.RankReport`.
+        path: PNG to write.
+    """
+    figure = Figure(figsize=(4.2 * len(sets), 4.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axis, found in zip(figure.subplots(1, len(sets), squeeze=False)[0], sets, strict=True):
+        trained = 100 * found.trained.values.mean(1)
+        for colour, (label, untrained) in zip(COLOURS, found.best_untrained.items(), strict=False):
+            axis.scatter(100 * untrained, trained, s=14, color=colour, alpha=0.75, linewidths=0, label=label)
+        span = [min(axis.get_xlim()[0], axis.get_ylim()[0]), max(axis.get_xlim()[1], axis.get_ylim()[1])]
+        axis.plot(span, span, color="#999999", linewidth=0.8, zorder=0)
+        axis.set_xlabel("untrained accuracy, %", **STYLE)
+        axis.set_ylabel("trained accuracy, %", **STYLE)
+        axis.legend(fontsize=7, frameon=False, loc="lower right")
+        _finish(axis, found.name)
+    _save(figure, path)
+
+
+def plot_rank_correlations(sets, path) -> None:
+    """Spearman's correlation of every method with the trained accuracy, with its interval, a panel a data set.
+
+    Args:
+        sets: of a :class:`mirjax.experiments.rank_report.RankReport`.
+        path: PNG to write.
+    """
+    names = [each.name for each in sets[0].methods]
+    figure = Figure(figsize=(2.2 + 2.6 * len(sets), 0.8 + 0.28 * len(names)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, len(sets), squeeze=False, sharey=True)[0]
+    for axis, found in zip(axes, sets, strict=True):
+        by_name = {each.name: each.spearman for each in found.methods}
+        for row, name in enumerate(names):
+            interval = by_name.get(name)
+            if interval is None:
+                continue
+            colour = COLOURS[0] if "(" in name else COLOURS[1]
+            axis.plot([interval.low, interval.high], [row, row], color=colour, linewidth=1.5)
+            axis.plot(interval.correlation, row, "o", color=colour, markersize=4)
+        axis.axvline(0, color="#999999", linewidth=0.8)
+        axis.set_xlim(-1, 1)
+        axis.set_yticks(range(len(names)), names, fontsize=7)
+        axis.set_xlabel("Spearman's ρ with trained accuracy", **STYLE)
+        _finish(axis, found.name)
+    axes[0].invert_yaxis()
     _save(figure, path)

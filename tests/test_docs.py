@@ -107,6 +107,17 @@ def test_examples_of_the_classifiers_run():
     assert [round(scope[name].score(x, y), 2) for name in ("published", "chosen")] == said
 
 
+def test_examples_of_training_run(tmp_path, monkeypatch):
+    """Oracle: the page: records of the network and its baselines, a tagger with the eight rhythms, a finite loss."""
+    page = (DOCS / "training.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    scope = {}
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(code, "docs/training.md", "exec"), scope)
+    assert {record["architecture"] for record in scope["records"]} == {"temporal", "mfcc", "majority", "chance"}
+    assert len(scope["tagger"].names) == 8 and 0 < float(scope["metrics"]["loss"]) < 20
+
+
 def test_example_of_the_zoo_runs(tmp_path, monkeypatch, capsys):
     """Oracle: ARCHITECTURES §1.2 (musicnn: 787,159), and the comments of the example."""
     readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")

@@ -38,6 +38,12 @@ def launch(*arguments, cwd=None, home=None):
         (["report"], 2, ["RUN"]),
         (["report", "nowhere"], 2, ["'nowhere' holds no records.jsonl"]),
         (["features", "screen_quickstart"], 2, ["out=FILE.npz"]),
+        (["run", "screen_quickstart", "processes=many"], 2, ["processes='many'"]),
+        (["run", "screen_quickstart", "processes=0"], 2, ["processes=0", "at least 1"]),
+        (["run", "screen_quickstart", "shard=9/8"], 2, ["shard='9/8'", "2/8"]),
+        (["run", "screen_quickstart", "shard=1/2", "processes=2"], 2, ["both divide"]),
+        (["run", "screen_batchnorm", "processes=2"], 2, ["BatchNormStudy has no processes=", "Screening", "Training"]),
+        (["run", "screen_batchnorm", "shard=1/2"], 2, ["BatchNormStudy has no shard="]),
     ],
 )
 def test_wrong_usage_is_answered_at_once(arguments, status, words):
@@ -57,6 +63,8 @@ def test_wrong_usage_does_not_import_jax():
         ["--help"],
         ["run", "screen_quickstart", "sedes=2"],
         ["run", "screen_quickstart", "architectures=x"],
+        ["run", "screen_quickstart", "processes=2", "data=x"],
+        ["run", "screen_batchnorm", "processes=2"],
     ):
         code = (
             "import sys\n"
@@ -215,3 +223,54 @@ def test_prepare_without_a_folder(tmp_path):
     assert failed.returncode in (1, 2)
     assert "gone" in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+TOGETHER = """
+import dataclasses
+from pathlib import Path
+
+@dataclasses.dataclass(frozen=True)
+class Together:
+    communicates = True
+    processes: int | str | None = None
+    torn: bool = False
+    dry_run: bool = False
+
+    def sources(self):
+        return []
+
+    def execute(self, *, progress):
+        import jax, numpy as np
+        from jax.experimental import multihost_utils
+
+        if self.torn and jax.process_index() == 1:
+            raise ValueError("clip 17 is torn")
+        self.__dict__["sum"] = int(multihost_utils.process_allgather(np.array([1 + jax.process_index()])).sum())
+        return [], Path(f"folder-{progress}")
+
+    def report(self, folders):
+        self.__dict__["folders"] = folders
+        return self
+
+    def to_text(self):
+        return f"sum {self.sum} of {self.folders}"
+
+experiment = Together()
+"""
+
+
+def test_processes_that_communicate(tmp_path):
+    """Oracle: 1 + 2 by hand, told once; the message and status of a process that fails while the other waits for it."""
+    (tmp_path / "together.py").write_text(TOGETHER)
+    done = launch("run", tmp_path / "together.py", "processes=2")
+    assert done.returncode == 0, done.stderr
+    told = [line for line in done.stdout.splitlines() if "[Gloo]" not in line]  # of JAX's own, from every process
+    assert told == [f"sum 3 of [{Path('folder-True')!r}]", "", told[-1]]
+    began = time.perf_counter()
+    failed = launch("run", tmp_path / "together.py", "processes=2", "torn=true")
+    assert failed.returncode == 1
+    assert "[1] launch.py: clip 17 is torn" in failed.stderr
+    assert time.perf_counter() - began < 60
+    alone = launch("run", tmp_path / "together.py", "processes=auto")
+    assert alone.returncode == 1
+    assert "JAX cannot join other processes here" in alone.stderr and "srun" in alone.stderr

@@ -8,7 +8,7 @@ A random split of clips that belong together (one speaker's, one artist's) tests
 flatters every model. So where data look grouped, a random split is refused unless it is asked for by name
 (`group="none"`).
 
-Names: `Fold`, `Partition`, `partition`, `inner_folds`.
+Names: `Fold`, `Partition`, `partition`, `inner_folds`, `validation`.
 """
 
 import hashlib
@@ -165,6 +165,47 @@ def inner_folds(
                 "(or their groups are); use selection=legacy, or selection=validation with a split"
             )
     return tuple((np.setdiff1d(fold.train, part), part) for part in valid if len(part))
+
+
+def validation(
+    fold: Fold, partition: Partition, labels: np.ndarray, *, share: float = 0.2, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Training clips of a fold in two: those to train on, and those that choose among what was learnt.
+
+    The next outer fold chooses where it is no more than that share of the training clips (and half as much again);
+    else clips are drawn, stratified and group-safe.
+
+    Args:
+        fold: the outer fold.
+        partition: the partition it is of.
+        labels: str[M], of all clips.
+        share: of the training clips that choose, above 0 and below 1.
+        seed: of the draw.
+
+    Returns:
+        (train int64, valid int64), clip numbers, ascending.
+
+    Raises:
+        ValueError: a share out of its range, or training clips that cannot be divided.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"share={share} must lie above 0 and below 1")
+    names = [other.name for other in partition.folds]
+    if fold.name in names and len(names) > 2:
+        follower = partition.folds[(names.index(fold.name) + 1) % len(names)]
+        valid = np.intersect1d(follower.test, fold.train)
+        if 0 < len(valid) <= 1.5 * share * len(fold.train):
+            return np.setdiff1d(fold.train, valid), valid
+    unique = len(set(partition.groups)) == len(partition.groups)
+    groups = None if unique else partition.groups
+    for valid in _stratify(partition.ids, labels, groups, fold.train, max(2, round(1 / share)), seed):
+        rest = np.setdiff1d(fold.train, valid)
+        if len(valid) and set(labels[rest]) == set(labels[fold.train]):
+            return rest, valid
+    raise ValueError(
+        f"fold {fold.name!r}: no validation clips can be taken from its {len(fold.train)} training clips without losing a "
+        "class; add clips, mark some `valid` in a split column, or use validation=0"
+    )
 
 
 def _own_folds(clips: Clips) -> tuple[Fold, ...]:

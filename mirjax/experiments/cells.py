@@ -23,6 +23,7 @@ from mirjax import config, metrics
 from mirjax.classifiers import DETERMINISTIC
 from mirjax.config import UsageError
 from mirjax.data import loader
+from mirjax.experiments import shards
 from mirjax.experiments.store import BLOCK, FeatureStore
 from mirjax.models import zoo
 
@@ -86,6 +87,11 @@ class Run:
         self.cache = Path(screening.cache) if screening.cache else Path.home() / ".cache" / "mirjax"
         self.store = FeatureStore(self.cache)
         self.networks = screening.networks()
+        self.part = None  # all cells are this run's
+        if getattr(screening, "shard", None) is not None:
+            self.part = shards.part(screening, sources, self.networks)
+            self.sources = [source for source in sources if any(u.dataset == source.facts.name for u in self.part)]
+        self.beside = shards.Beside()
         self.commit = _commit()
         self.numerics = features.numerics()
         self.versions = _versions() | {key: str(value) for key, value in self.numerics.items()}
@@ -160,6 +166,7 @@ class Run:
 
         self.check_lengths()
         settings = self.screening.settings()
+        requested = workdir
         if not or_beside:
             results.check_config(workdir, settings)  # before hours of decoding
         loaded = [(clips, self.divide(clips)) for clips in self.load()]
@@ -170,7 +177,8 @@ class Run:
                 "classes": sorted(set(clips.labels.tolist())),
                 "num_clips": len(clips),
             }
-            plans.append([(cell, self.fingerprints(cell, clips, partition)) for cell in self.cells(clips)])
+            mine = [c for c in self.cells(clips) if self.part is None or shards.holds(self.part, clips.name, c)]
+            plans.append([(cell, self.fingerprints(cell, clips, partition)) for cell in mine])
         complete = settings | {"datasets": datasets}
         try:
             results.check_config(workdir, complete)
@@ -186,12 +194,15 @@ class Run:
                     _log.info("%s: %s", clips.name, note.removeprefix(f"{clips.name}: "))
             planned = [fingerprints for plan in plans for _, fingerprints in plan]
             folder.keep_complete(dict(enumerate(planned)))
+            if hasattr(self.screening, "shard"):
+                (workdir / "records.jsonl").touch()  # a part without cells is a run like any other
+                self.beside = shards.Beside(shards.related(requested, workdir))
             self.fill(folder, loaded, plans)
         wanted = {fingerprint for fingerprints in planned for fingerprint in fingerprints}
         return [record for record in results.read_records(workdir) if record["fingerprint"] in wanted], workdir
 
     def fill(self, folder, loaded, plans) -> None:
-        """Compute the cells that the folder lacks and append each as soon as it is known."""
+        """Append the cells that the folder lacks: taken over where they lie beside it, else computed."""
         from tqdm import tqdm
 
         done = folder.done
@@ -200,10 +211,18 @@ class Run:
         with tqdm(total=missing, desc=self.screening.name, unit="cell", disable=not self.progress) as bar:
             for (clips, partition), plan in zip(loaded, plans, strict=True):
                 todo = [(cell, prints) for cell, prints in plan if not done.issuperset(prints)]
-                for cell, rows, predictions in self.compute(clips, partition, todo, bar):
-                    name = predictions and f"{_file_name(clips.name, cell)}-{rows[0]['fingerprint'][:6]}.jsonl"
+                for cell, rows, predictions in self.taken_or_computed(clips, partition, todo, bar):
+                    name = predictions and f"{file_name(clips.name, cell)}-{rows[0]['fingerprint'][:6]}.jsonl"
                     folder.append(rows, predictions or (), name)
                     bar.update()
+
+    def taken_or_computed(self, clips, partition, todo, bar) -> Iterator[tuple[Cell, list[dict], list[dict] | None]]:
+        """Cells in order, as `compute` gives them; those that lie in folders beside are not computed."""
+        for there, stretch in itertools.groupby(todo, key=lambda item: self.beside.holds(item[1])):
+            if there:
+                yield from ((cell, *self.beside.take(prints)) for cell, prints in stretch)
+            else:
+                yield from self.compute(clips, partition, list(stretch), bar)
 
     def check_records(self, workdir: Path, loaded, plans) -> None:
         """Refuse a folder whose records of these very cells were made by other code or settings of JAX.
@@ -586,7 +605,8 @@ def prediction_rows(clips, partition, fold, labels, scores, classes) -> list[dic
     ]
 
 
-def _file_name(dataset: str, cell: Cell) -> str:
+def file_name(dataset: str, cell: Cell) -> str:
+    """Name of a cell in file names; not unique by itself."""
     network = cell.network
     parts = [
         dataset,

@@ -9,10 +9,15 @@ tests are about that very mean, though folds differ in size. Majority and chance
 tested. A cell that lacks folds or decisions is left out with a warning; records that differ in nothing but their
 fingerprint, so come of other data or code under one name, are refused.
 
+The trained networks of a data set and protocol share one table, with the baselines of their run folders, each named
+with its classifier; it is about the folds of the trainings, which may be fewer than those of a screening beside them.
+Trained on tags or values instead of classes, they have tables of their own (:mod:`mirjax.experiments.tag_report`).
+
 What is here
 ------------
 * :func:`summarise`: run folders → :class:`Report` of :class:`Table` of :class:`Row`
-* :func:`build_report`: the same, written as report.md, .csv, .tex, confusion.csv, accuracy.png, pareto.png
+* :func:`build_report`: the same, written as report.md, .csv, .tex, confusion.csv, accuracy.png, pareto.png, and where
+  there are any curves.png, tags.csv, machines.png
 * :data:`CLAIMS`: the published orderings, each reproduced, refuted or undecided
 
 Source: Pons and Serra 2019, Randomly weighted CNNs for (music) audio classification; ARCHITECTURES §5.7.
@@ -20,7 +25,7 @@ Source: Pons and Serra 2019, Randomly weighted CNNs for (music) audio classifica
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,11 +34,11 @@ from typing import NamedTuple
 import numpy as np
 
 from mirjax import metrics, results, statistics
-from mirjax.experiments import render
+from mirjax.experiments import curves, render, tag_report, trained
 from mirjax.experiments.machines import Machine, compare_machines
 
 NOTHING_YET = "no complete cell of a network or of mfcc yet; run again to go on"
-BASELINES = ("mfcc", "majority", "chance")
+BASELINES = ("mfcc", "majority", "chance", "boosted_trees")
 UNTESTED = ("majority", "chance")
 MOST_RESAMPLES = 10_000
 EQUALITY_MARGIN = 0.05  # networks count as equal when the whole interval of their difference is within ± 5 points
@@ -104,16 +109,18 @@ class Row:
     rank: int | None = None
     interval: statistics.Interval | None = None
     comparison: statistics.Comparison | None = None
+    machine: tuple[str, ...] = ()  # classifier, scaling and selection of a baseline beside trained networks
+    curves: tuple[curves.Curve, ...] = ()
 
     @property
     def is_baseline(self) -> bool:
         """Whether it is none of the networks."""
-        return self.architecture in BASELINES
+        return self.architecture in BASELINES or bool(self.machine)
 
     @property
     def setting(self) -> tuple:
         """What tells rows of one table apart."""
-        return (self.architecture, self.n or 0, self.input, _canonical(self.options))
+        return (self.architecture, self.n or 0, self.input, _canonical(self.options), self.machine)
 
 
 @dataclass(frozen=True)
@@ -155,14 +162,24 @@ class Table:
         return next(row for row in self.rows if row.rank == 1)
 
     @property
+    def is_trained(self) -> bool:
+        """Whether its networks are trained."""
+        return self.classifier == trained.NAME
+
+    @property
     def title(self) -> str:
         """Data set, classifier and what else sets the table apart."""
+        if self.is_trained:
+            return f"{self.dataset}: trained, protocol {self.protocol}, selection {self.selection}"
         width = "free n" if self.width is None else f"width {self.width}"
         parts = [self.classifier, f"scaling {self.scaling}", f"protocol {self.protocol}"]
         return f"{self.dataset}: {', '.join([*parts, f'selection {self.selection}', width])}"
 
     def label(self, row: Row) -> str:
         """Name of a row: its architecture and the options that not all networks of the table share."""
+        if self.is_trained:
+            own = [*row.machine[:1], *trained.own_options(row.options, [r.options for r in self.rows if r.rank])]
+            return row.architecture + (f" ({', '.join(own)})" if own else "")
         if row.is_baseline:
             return row.architecture
         others = [r.options for r in self.rows if not r.is_baseline]
@@ -176,7 +193,8 @@ class Table:
     def full_label(self, row: Row) -> str:
         """Name of a row where no column tells its n and input."""
         parts = [self.label(row)]
-        if sum(r.architecture == row.architecture and r.input == row.input for r in self.rows) > 1:
+        alike = [r.n for r in self.rows if r.architecture == row.architecture and r.input == row.input]
+        if len(set(alike) if self.is_trained else alike) > 1:
             parts.append(f"n={row.n}")
         several = len({r.input for r in self.rows if not r.is_baseline}) > 1
         return " ".join([*parts, row.input] if row.input != "raw" or (several and not row.is_baseline) else parts)
@@ -219,12 +237,26 @@ class Report:
         rankings: over several data sets, if there are several.
         provenance: commits and versions that the records name.
         warnings: what was left out or is not there yet.
+        tag_tables: of networks that were trained on tags or values.
+        gains: of training over untrained features, where both are there.
     """
 
     tables: tuple[Table, ...]
     rankings: tuple[Ranking, ...]
     provenance: tuple[str, ...]
     warnings: tuple[str, ...]
+    tag_tables: tuple[tag_report.TagTable, ...] = ()
+    gains: tuple[trained.Gain, ...] = ()
+
+    @property
+    def curves(self) -> list[tuple[str, str, tuple[curves.Curve, ...]]]:
+        """(data set, network, its learning curves) of all trained networks that have any."""
+        return [
+            (table.dataset, table.full_label(row), row.curves)
+            for table in (*self.tables, *self.tag_tables)
+            for row in table.rows
+            if any(curve.rows for curve in row.curves)
+        ]
 
     @property
     def orderings(self) -> list[OrderingResult]:
@@ -236,7 +268,7 @@ class Report:
     @cached_property
     def machines(self) -> list[Machine]:
         """The classifiers against one another, where there are several."""
-        return compare_machines(self.tables)
+        return compare_machines([table for table in self.tables if not table.is_trained])
 
     @property
     def ordering_note(self) -> str:
@@ -264,8 +296,9 @@ class Report:
         return render.latex(self)
 
     def write(self, out: Path) -> None:
-        """Write report.md, report.csv, report.tex, confusion.csv, accuracy.png and pareto.png (and machines.png where
-        there are several classifiers) into a folder.
+        """Write report.md, report.csv, report.tex, confusion.csv, accuracy.png and pareto.png into a folder; machines.png
+        where there are several classifiers, curves.png where networks were trained, tags.csv where on tags. Figures of
+        tags and values beside those of classes are called accuracy_tags.png and pareto_tags.png.
 
         Args:
             out: the folder; made when it is not there.
@@ -284,8 +317,20 @@ class Report:
         if self.tables:
             plots.plot_accuracy(self.tables, out / "accuracy.png")
             plots.plot_pareto(self.tables, out / "pareto.png")
+        if self.tag_tables:
+            (out / "tags.csv").write_text(render.tag_csv_lines(self), encoding="utf-8", newline="\n")
+            panels, beside = [panel for table in self.tag_tables for panel in table.panels], self.figure_suffix
+            plots.plot_accuracy(panels, out / f"accuracy{beside}.png", what=tag_report.AXIS)
+            plots.plot_pareto(panels, out / f"pareto{beside}.png", what=tag_report.AXIS)
         if self.machines:
             plots.plot_machines(self.machines, out / "machines.png")
+        if self.curves:
+            plots.plot_curves(self.curves, out / "curves.png")
+
+    @property
+    def figure_suffix(self) -> str:
+        """Of the figures of tags: nothing where there are no others."""
+        return "_tags" if self.tables else ""
 
 
 def build_report(workdirs: Sequence, out: Path | None = None) -> Report:
@@ -322,8 +367,17 @@ def summarise(workdirs: Sequence) -> Report:
     if not workdirs:
         raise ValueError("no run folder given; name at least one")
     cells, clips, warnings, provenance = _read_cells([Path(workdir) for workdir in workdirs])
-    tables = _make_tables(cells, clips)
-    return Report(tuple(tables), tuple(_make_rankings(tables)), tuple(provenance), tuple(warnings))
+    of_tags = [cell for cell in cells if isinstance(cell, tag_report.Cell)]
+    made = _make_tables([cell for cell in cells if isinstance(cell, _Cell)], clips)
+    tables = [table for table, _ in made]
+    return Report(
+        tuple(tables),
+        tuple(_make_rankings(tables)),
+        tuple(provenance),
+        tuple(warnings),
+        tuple(tag_report.make_tables(of_tags)),
+        trained.compare_with_untrained(made),
+    )
 
 
 # ── from records to cells ─────────────────────────────────────────────────────────────────────────
@@ -370,6 +424,8 @@ class _Cell:
     values: dict[str, list[float]]
     records: list[dict]
     predicted: np.ndarray | None
+    workdir: Path
+    of_training: bool  # whether its run folder holds trained networks
 
 
 def _canonical(value) -> str:
@@ -384,10 +440,12 @@ def _order(key) -> tuple:
 
 
 def _read_cells(workdirs: list[Path]):
-    """All complete cells, the clips of each (dataset, protocol), warnings and provenance."""
+    """All complete cells, the clips of each (of a training, dataset, protocol), warnings and provenance."""
     grouped, splits, prints, provenance = defaultdict(lambda: defaultdict(list)), {}, {}, set()
     for workdir in workdirs:
-        for record in results.read_records(workdir):
+        found = results.read_records(workdir)
+        of_training = any(record["classifier"] == trained.NAME for record in found)
+        for record in found:
             place = (record["dataset"], record["protocol"])
             split, first = splits.setdefault(place, (record["split_hash"], workdir))
             if split != record["split_hash"]:
@@ -402,16 +460,19 @@ def _read_cells(workdirs: list[Path]):
             known, first = prints.setdefault(identity, (record["fingerprint"], workdir))
             if known != record["fingerprint"]:
                 raise ValueError(_different(key, record["seed"], first, workdir))
-            grouped[key, record["seed"]][workdir].append(record)
-    folds = defaultdict(set)
-    for (key, _), folders in grouped.items():
-        folds[key[:2]] |= {record["fold"] for records in folders.values() for record in records}
+            grouped[key, record["seed"], of_training][workdir].append(record)
+    folds = defaultdict(set)  # a training may be of fewer folds than a screening
+    for (key, _, of_training), folders in grouped.items():
+        folds[of_training, *key[:2]] |= {record["fold"] for records in folders.values() for record in records}
     cells, clips, warnings = [], {}, []
-    for (key, seed), folders in sorted(grouped.items(), key=lambda item: _order(item[0])):
-        problems = []
+    for (key, seed, of_training), folders in sorted(grouped.items(), key=lambda item: _order(item[0])):
+        problems, place = [], (of_training, *key[:2])
         for workdir, records in folders.items():  # a cell that several folders hold counts once
             try:
-                cells.append(_read_cell(key, seed, workdir, records, folds[key[:2]], clips))
+                if tag_report.is_of_tags(records):
+                    cells.append(tag_report.read_cell(key, seed, workdir, records, folds[place], clips, place))
+                else:
+                    cells.append(_read_cell(key, seed, workdir, records, folds[place], clips, place))
                 break
             except ValueError as error:
                 problems.append(str(error))
@@ -434,7 +495,7 @@ def _different(key: _Key, seed, first: Path, second: Path) -> str:
     return f"{name}: {first} and {second} hold different results; {cause}: rename one data set or report them apart"
 
 
-def _read_cell(key: _Key, seed, workdir: Path, records: list[dict], folds: set, clips: dict) -> _Cell:
+def _read_cell(key: _Key, seed, workdir: Path, records: list[dict], folds: set, clips: dict, place: tuple) -> _Cell:
     by_metric = defaultdict(dict)
     for record in records:
         by_metric[record["metric"]][record["fold"]] = record
@@ -450,14 +511,14 @@ def _read_cell(key: _Key, seed, workdir: Path, records: list[dict], folds: set, 
         rows = sorted(results.read_predictions(workdir, name), key=lambda row: str(row["id"]))
         if {row["fold"] for row in rows} != folds:
             raise ValueError("its decisions are not of the folds of its records")
-        reference = clips.setdefault(key[:2], clips.get(key[:2]) or _make_clips(rows))
+        reference = clips.setdefault(place, clips.get(place) or _make_clips(rows))
         if reference.ids != [row["id"] for row in rows]:
             raise ValueError("its decisions are about other clips")
         numbers = {name: number for number, name in enumerate(reference.classes)}
         predicted = np.array([numbers.get(str(row["prediction"]), -1) for row in rows], np.int32)
         if abs((predicted == reference.labels) @ reference.weights - np.mean(values["accuracy"])) > 1e-6:
             raise ValueError("its records and decisions disagree")
-    return _Cell(key, seed, values, records, predicted)
+    return _Cell(key, seed, values, records, predicted, workdir, place[0])
 
 
 def _make_clips(rows) -> _Clips:
@@ -476,31 +537,41 @@ def _make_clips(rows) -> _Clips:
 # ── from cells to tables ──────────────────────────────────────────────────────────────────────────
 
 
-def _make_tables(cells: list[_Cell], clips: dict) -> list[Table]:
+def _make_tables(cells: list[_Cell], clips: dict) -> list[tuple[Table, _Clips]]:
+    """The tables, each with its clips."""
     families = defaultdict(list)
+    begun = {cell.key[:2] for cell in cells if cell.key.classifier == trained.NAME}
     for cell in cells:
         if cell.key.architecture not in UNTESTED:
-            families[cell.key[:5]].append(cell)  # data set, protocol, selection, scaling, classifier
+            together = cell.of_training and cell.key[:2] in begun
+            # data set, protocol, selection, scaling, classifier
+            families[cell.of_training, *cell.key[: 2 if together else 5]].append(cell)
     tables = []
-    for (dataset, protocol, *_), family in families.items():
-        untested = [c for c in cells if c.key.architecture in UNTESTED and c.key[:2] == (dataset, protocol)]
+    for (of_training, *place), family in families.items():
+        place = (of_training, *place[:2])
+        untested = [c for c in cells if c.key.architecture in UNTESTED and (c.of_training, *c.key[:2]) == place]
         widths = {cell.key.width for cell in family if cell.key.width is not None} or {None}
         for width in sorted(widths, key=_order):
             chosen = [cell for cell in family if cell.key.width in (width, None)]
-            tables.append(_make_table(width, chosen, untested, clips[dataset, protocol]))
-    return sorted(tables, key=lambda t: _order((t.dataset, t.width, t.scaling, t.classifier, t.protocol, t.selection)))
+            tables.append((_make_table(width, chosen, untested, clips[place]), clips[place]))
+    names = ("dataset", "width", "scaling", "classifier", "protocol", "selection")
+    return sorted(tables, key=lambda made: _order(tuple(getattr(made[0], name) for name in names)))
 
 
-def _make_rows(cells: Iterable[_Cell], clips: _Clips) -> list[Row]:
-    grouped = defaultdict(list)
+def _make_rows(cells: list[_Cell], clips: _Clips) -> list[Row]:
+    grouped, among_trained = defaultdict(list), any(cell.key.classifier == trained.NAME for cell in cells)
     for cell in cells:
-        grouped[cell.key.architecture, cell.key.n, cell.key.input, cell.key.options].append(cell)
+        of_others = among_trained and cell.key.classifier not in (trained.NAME, "none")
+        machine = (cell.key.classifier, cell.key.scaling, cell.key.selection) if of_others else ()
+        grouped[cell.key.architecture, cell.key.n, cell.key.input, cell.key.options, machine].append(cell)
     rows = []
-    for (architecture, n, kind, options), group in sorted(grouped.items(), key=lambda item: _order(item[0])):
+    for (architecture, n, kind, options, machine), group in sorted(grouped.items(), key=lambda item: _order(item[0])):
         # Chance and majority come with the run of every selection, and once is enough.
         group = list({_canonical(cell.seed): cell for cell in group}.values())
         first = group[0].records[0]
-        settings = Counter(_canonical(r["hyperparameters"]) for cell in group for r in cell.records)
+        # What a network's training chose, epochs, is told by its curves.
+        chosen = (None if r["classifier"] == trained.NAME else r["hyperparameters"] for c in group for r in c.records)
+        settings = Counter(map(_canonical, chosen))
         setting = min(settings, key=lambda text: (-settings[text], text))
         predicted = None
         if all(cell.predicted is not None for cell in group):
@@ -522,6 +593,8 @@ def _make_rows(cells: Iterable[_Cell], clips: _Clips) -> list[Row]:
                 predicted=predicted,
                 correct=None if predicted is None else (predicted == clips.labels).astype(float),
                 num_clips=len(clips.ids),
+                machine=machine,
+                curves=tuple(one for cell in group for one in curves.read_curves(cell.workdir, cell.records)),
             )
         )
     return rows
@@ -534,7 +607,8 @@ def _mean(values) -> float | None:
 
 
 def _make_table(width, cells, untested, clips: _Clips) -> Table:
-    first = cells[0]
+    first = next((cell for cell in cells if cell.key.classifier == trained.NAME), cells[0])
+    selections = sorted({cell.key.selection for cell in cells if cell.key.classifier == first.key.classifier})
     rows = _make_rows([*cells, *untested], clips)
     decided = [row for row in rows if row.correct is not None]
     # Holm over twenty rows needs small p-values, and time allows them where clips are few.
@@ -581,7 +655,7 @@ def _make_table(width, cells, untested, clips: _Clips) -> Table:
         classifier=first.key.classifier,
         scaling=first.key.scaling,
         protocol=first.key.protocol,
-        selection=first.key.selection,
+        selection=" and ".join(selections),
         width=width,
         rows=tuple(finished),
         classes=names,
@@ -642,7 +716,10 @@ def _notes(table: Table) -> list[str]:
         notes.append(f"The intervals leave out {'; '.join(leaves_out)}.")
     if networks and all(len(row.seeds) == 1 for row in networks):
         notes.append("With one seed, p compares these very networks, not their architectures.")
-    notes.append(f"Hyper-parameters {SELECTION_NOTES.get(table.selection, table.selection)}.")
+    if table.is_trained:
+        notes += _trained_notes(table, networks)
+    else:
+        notes.append(f"Hyper-parameters {SELECTION_NOTES.get(table.selection, table.selection)}.")
     if any(row.input == "standardised" for row in networks):
         notes.append(
             "standardised (transductive): one scalar mean and deviation over the whole set, test clips included."
@@ -653,7 +730,7 @@ def _notes(table: Table) -> list[str]:
         for key, value in sorted(row.options.items())
         if all(other.options.get(key) == value for other in networks)
     }
-    if shared:
+    if shared and not table.is_trained:
         notes.append(f"All networks: {_settings(shared)}.")
     if table.variance:
         parts = (table.variance.seed, table.variance.clip, table.variance.residual)
@@ -663,6 +740,20 @@ def _notes(table: Table) -> list[str]:
     if table.kendall is not None:
         notes.append(f"Kendall's τ between the rankings of two seeds: {table.kendall:.2f}.")
     return [*notes, *filter(None, [table.seeds_needed])]
+
+
+def _trained_notes(table: Table, networks: list[Row]) -> list[str]:
+    """What is to be said of trained networks and the baselines beside them."""
+    notes = [f"Weights {trained.SELECTION_NOTES[name]}." for name in trained.SELECTION_NOTES if name in table.selection.split()]
+    for row in table.rows:
+        if row.machine:
+            classifier, scaling, selection = row.machine
+            how = SELECTION_NOTES.get(selection, selection) if classifier != "gmm" else "as given"
+            notes.append(f"{row.architecture} ({classifier}): scaling {scaling}, hyper-parameters {how}.")
+    if shared := trained.shared_options([row.options for row in networks]):
+        notes.append(f"How all networks were trained (what is off is not said): {trained.options_text(shared)}.")
+    told = curves.describe([(table.full_label(row), row.curves) for row in networks])
+    return [*notes, *filter(None, [told])]
 
 
 def _settings(settings: dict) -> str:
@@ -677,7 +768,9 @@ def _short(value) -> str:
 
 
 def _judge(table: Table, clips: _Clips) -> list[OrderingResult]:
-    """Hold the published orderings against a table, for every input that both architectures have."""
+    """Hold the published orderings, of untrained networks, against a table, for every input that both have."""
+    if table.is_trained:
+        return []
     rows = defaultdict(dict)
     for row in sorted((row for row in table.rows if row.rank), key=lambda row: row.n or 0):
         if not row.is_baseline:
@@ -738,7 +831,7 @@ def _make_rankings(tables: list[Table]) -> list[Ranking]:
         order = np.argsort(ranks, kind="stable")
         rows = [ranked[0][common[index]] for index in order]
         correlation = statistics.rank_correlation(np.round(scores, 9))
-        title = ", ".join([classifier, f"scaling {scaling}", "free n" if width is None else f"width {width}"])
+        title = classifier if classifier == trained.NAME else ", ".join([classifier, f"scaling {scaling}", "free n" if width is None else f"width {width}"])
         labels = tuple(group[0].full_label(row) for row in rows)
         rankings.append(Ranking(title, tuple(datasets), labels, ranks[order], correlation))
     return rankings

@@ -18,7 +18,7 @@ import numpy as np
 from mirjax import classifiers, config
 from mirjax.config import UsageError
 from mirjax.data import catalogue, loader
-from mirjax.experiments import cells
+from mirjax.experiments import cells, shards
 from mirjax.experiments.cells import SAMPLE_RATE
 from mirjax.models import zoo
 
@@ -30,7 +30,7 @@ SELECTIONS = ("auto", "nested", "validation", "legacy")
 STUDY_SECONDS = 350_000 / SAMPLE_RATE  # 29.17 s
 
 _LISTS = ("data", "architectures", "width", "seeds", "classifiers", "input", "scaling")
-_ELSEWHERE = ("data_dir", "cache", "workdir", "strict", "dry_run")
+_ELSEWHERE = ("data_dir", "cache", "workdir", "strict", "dry_run", "processes", "shard")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,12 @@ class Screening:
       data_dir: where prepared sets lie.
       cache: where decoded audio and features lie; the user's cache folder when None.
       workdir: where the run lies; `runs/NAME-FINGERPRINT` when None.
+      processes: of `launch.py run`: so many on this machine compute a part each; one run folder comes of it.
+      shard: compute one part of several, as `2/8`, in a run folder of its own: WORKDIR-shard-2-of-8. The whole, run
+        afterwards, takes over what the parts left beside it.
     """
+
+    communicates = False  # its processes need nothing of each other
 
     name: str = "screening"
     data: tuple[str, ...] = ("digits_small", "rhythm_small")
@@ -87,12 +92,14 @@ class Screening:
     data_dir: str | None = None
     cache: str | None = None
     workdir: str | None = None
+    processes: int | None = None
+    shard: str | None = None
 
     def __post_init__(self):
         for field in _LISTS:
-            object.__setattr__(self, field, _as_tuple(field, getattr(self, field)))
+            object.__setattr__(self, field, as_tuple(field, getattr(self, field)))
         if self.layers:
-            object.__setattr__(self, "layers", _as_tuple("layers", self.layers))
+            object.__setattr__(self, "layers", as_tuple("layers", self.layers))
         if self.n is not None and not isinstance(self.n, str):
             pairs = self.n.items() if isinstance(self.n, Mapping) else [("", self.n)]
             object.__setattr__(self, "n", ",".join(f"{name}:{n}".removeprefix(":") for name, n in pairs))
@@ -119,6 +126,12 @@ class Screening:
             isinstance(self.seconds, Real) and 1 / SAMPLE_RATE <= self.seconds < 86_400
         ):
             raise UsageError(f"seconds={self.seconds} must be positive (a sample or more), and less than a day")
+        if self.processes is not None and not (isinstance(self.processes, Integral) and self.processes >= 1):
+            raise UsageError(f"processes={self.processes!r} must be a whole number, at least 1")
+        if self.shard is not None:
+            shards.parse(self.shard)
+            if (self.processes or 1) > 1:
+                raise UsageError(f"processes={self.processes} and shard={self.shard} both divide; give one of them")
         _widths(self)
 
     @property
@@ -137,27 +150,19 @@ class Screening:
           UsageError: an unknown name, or two data sets of one name.
           ValueError: a folder or manifest that cannot be used.
         """
-        from mirjax.data import dataset
-
-        sources = []
-        for name in self.data:
-            if name not in catalogue.names() and not Path(name).exists():
-                known = config.nearest(name, catalogue.names())
-                raise UsageError(f"data={name!r} is no known data set, folder or manifest; nearest: {known}")
-            sources.append(dataset.open_source(name, data_dir=self.data_dir, group=self.group))
-        names = [source.facts.name for source in sources]
-        if twice := [name for i, name in enumerate(names) if name in names[:i]]:
-            raise UsageError(f"two data sets are called {twice[0]!r}; rename one folder")
-        return sources
+        return open_sources(self.data, self.data_dir, self.group)
 
     def networks(self) -> list[cells.Architecture]:
         """The networks to be screened, built."""
         from mirjax import features
+        from mirjax.models import space
 
         built = []
         for architecture, width, n in _widths(self):
             module = architecture
-            if isinstance(architecture, str):
+            if is_of_space(architecture):
+                module = space.build(architecture)
+            elif isinstance(architecture, str):
                 collapses = self.legacy_collapse and architecture in zoo.COLLAPSING
                 module = zoo.build(architecture, n, **({"legacy_collapse": True} if collapses else {}))
             num_samples = self.samples_at(getattr(module.representation, "sample_rate", SAMPLE_RATE))
@@ -165,8 +170,8 @@ class Screening:
                 try:
                     module = features.select(module, self.layers)
                 except ValueError as error:
-                    raise UsageError(f"{_name(architecture)}: {error}") from None
-            built.append(cells.Architecture(_name(architecture), width, n, module, num_samples))
+                    raise UsageError(f"{name_of(architecture)}: {error}") from None
+            built.append(cells.Architecture(name_of(architecture), width, n, module, num_samples))
         return built
 
     def smoke(self) -> "Screening":
@@ -183,13 +188,15 @@ class Screening:
             group=None,
             protocol="auto",
             selection="auto",
+            processes=None,
+            shard=None,
         )
 
     def settings(self) -> dict:
         """What a run folder remembers, as JSON values; where things lie is not part of it."""
         networks: dict[str, list] = {}
         for architecture, _, n in _widths(self):
-            networks.setdefault(_name(architecture), []).append(n)
+            networks.setdefault(name_of(architecture), []).append(n)
         kept = [field.name for field in dataclasses.fields(self) if field.name not in _ELSEWHERE]
         settings = {name: getattr(self, name) for name in kept}
         return config.plain(settings | {"architectures": list(networks), "n": networks})
@@ -203,7 +210,7 @@ class Screening:
         """Compute what is missing and return the records of this screening.
 
         Args:
-          workdir: the run folder; `self.workdir`, else `default_workdir()`, when None.
+          workdir: the run folder; `self.workdir`, else `default_workdir()`, when None. A part's lies beside it.
           progress: show progress bars.
 
         Returns:
@@ -220,9 +227,24 @@ class Screening:
         sources = self.sources()
         if self.dry_run:
             return [], None
+        if (self.processes or 1) > 1:
+            raise UsageError(f"processes={self.processes} is for `launch.py run`; from Python run parts: shard='1/4' …")
         given = workdir or self.workdir
         folder = Path(given or self.default_workdir())
+        if self.shard is not None:
+            folder = shards.folder(folder, self.shard)
         return cells.Run(self, sources, progress).execute(folder, or_beside=not given)
+
+    def as_part(self, rank: int, count: int) -> "Screening":
+        """What process `rank` of `count` computes: its part, unless a part was asked for."""
+        return dataclasses.replace(self, processes=None, shard=self.shard or f"{rank + 1}/{count}")
+
+    def gather(self, count: int, *, progress: bool = True) -> tuple[list[dict], Path]:
+        """As `execute`, once `count` parts are done: takes over their cells, and removes their folders."""
+        whole = dataclasses.replace(self, processes=None, shard=None)
+        records, used = whole.execute(progress=progress)
+        shards.discard(Path(self.workdir or self.default_workdir()), used, count)
+        return records, used
 
     def forecast(self) -> str:
         """What a run would compute, with estimated time and memory, from shapes alone."""
@@ -244,12 +266,30 @@ class Screening:
         Raises:
           ValueError: as `run`; an input standardised per fold, of which there is no single table.
         """
+        if self.shard is not None:
+            raise UsageError(f"shard={self.shard}: parts hold records; the table of features is made in one piece")
         if "standardised_train" in self.input:
             raise UsageError("input=standardised_train differs by fold; ask for features of raw or standardised input")
         return cells.Run(self, self.sources(), progress).tables()
 
 
-def _as_tuple(field: str, value) -> tuple:
+def open_sources(data, data_dir, group) -> list:
+    """Data sets by name, opened but not decoded; raises as `Screening.sources`."""
+    from mirjax.data import dataset
+
+    sources = []
+    for name in data:
+        if name not in catalogue.names() and not Path(name).exists():
+            known = config.nearest(name, catalogue.names())
+            raise UsageError(f"data={name!r} is no known data set, folder or manifest; nearest: {known}")
+        sources.append(dataset.open_source(name, data_dir=data_dir, group=group))
+    names = [source.facts.name for source in sources]
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise UsageError(f"two data sets are called {twice[0]!r}; rename one folder")
+    return sources
+
+
+def as_tuple(field: str, value) -> tuple:
     """A list field as a tuple: from text with commas, one value or several; seeds=N are the seeds 0…N−1."""
     if field == "seeds":
         if isinstance(value, str):
@@ -287,7 +327,15 @@ def _expanded(architectures: tuple) -> tuple:
     return tuple(members)
 
 
-def _name(architecture) -> str:
+def is_of_space(architecture) -> bool:
+    """Whether this is a name of `mirjax.models.space`, which is checked when it is built: `space/…` or `vgg-n24`."""
+    if not isinstance(architecture, str):
+        return False
+    study, _, n = architecture.rpartition("-n")
+    return architecture.startswith("space/") or (study in zoo.STUDY and n.isdecimal())
+
+
+def name_of(architecture) -> str:
     """Name of an architecture in records; that of a module tells its type and a digest of its fields."""
     if isinstance(architecture, str):
         return architecture
@@ -297,7 +345,7 @@ def _name(architecture) -> str:
 
 def _widths(screening: Screening) -> list[tuple[object, int | None, int | None]]:
     """(architecture, width, n) of every network, from `architectures`, `width` and `n`."""
-    names = [name for name in screening.architectures if isinstance(name, str)]
+    names = [name for name in screening.architectures if isinstance(name, str) and not is_of_space(name)]
     for name in names:
         try:
             entry = zoo.lookup(name)
@@ -323,7 +371,7 @@ def _widths(screening: Screening) -> list[tuple[object, int | None, int | None]]
         free[name] = int(number)
     networks = []
     for architecture in screening.architectures:
-        if not isinstance(architecture, str):
+        if not isinstance(architecture, str) or is_of_space(architecture):
             networks.append((architecture, None, None))
         elif architecture in free:
             networks.append((architecture, None, free[architecture]))
@@ -347,7 +395,7 @@ def _forecast(screening: Screening, sources) -> str:
     for network in networks:
         gflops = features.gigaflops(network.module, network.num_samples)
         weights = 4e-6 * features.num_parameters(network.module, network.num_samples) * len(screening.seeds)
-        seconds = clips * repeats * (0.004 + gflops / 50)  # 50 GFLOP/s: two cores of a laptop
+        seconds = clips * repeats * shards.extraction_seconds(gflops)
         total += seconds
         lines.append(
             f"  {network.name:18s} n={network.n}  {gflops:9.3f} GFLOP a clip  about {seconds:8.1f} s"

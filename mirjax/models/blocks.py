@@ -8,9 +8,11 @@ Variable length: `steps int32[B]` counts the real steps of each row. Blocks zero
 convolve, so a padded clip gives what the clip alone gives; `None` means that every step is real.
 A part's `windows` (`mirjax.models.geometry`) say what it does to time.
 Names: `Norm`, `Conv`, `ConvBlock`, `Stack`, `Chain`, `BatchNorm`, `Dense`, `Head`, `mask_time`, `activation`, `pool`,
-`initialiser`, `conv_windows`, `ALL`, `ACTIVATIONS`.
+`initialiser`, `conv_windows`, `statistics_over`, `ALL`, `ACTIVATIONS`.
 """
 
+import contextlib
+import contextvars
 import dataclasses
 import functools
 import math
@@ -22,10 +24,12 @@ from flax import linen as nn
 from jax import lax
 
 from mirjax.models import geometry, layers
+from mirjax.models.convolution import convolve
 from mirjax.models.geometry import Window
+from mirjax.models.pooling import ALL, pool
 
 _HIGHEST = lax.Precision.HIGHEST
-ALL = -1  # as a pooling size: the whole axis
+_statistics_axis: contextvars.ContextVar = contextvars.ContextVar("statistics_axis", default=None)
 
 # Rising functions, all of them: a maximum may be taken before or after.
 ACTIVATIONS = {
@@ -102,6 +106,23 @@ def initialiser(name: str) -> Callable[[jax.Array, tuple[int, ...]], jax.Array]:
 # ── normalisation ──
 
 
+@contextlib.contextmanager
+def statistics_over(axis_name: str | tuple[str, ...]):
+    """Let batch statistics be those of all devices' rows, while a network is traced inside `pmap` or `shard_map`.
+
+    Real positions are counted over all devices, however they are spread: as one device with the whole batch. Under
+    `jit` a batch is one whatever devices share it, and nothing is needed.
+
+    Args:
+      axis_name: of the mapped axis (or axes).
+    """
+    token = _statistics_axis.set(axis_name)
+    try:
+        yield
+    finally:
+        _statistics_axis.reset(token)
+
+
 @dataclasses.dataclass(frozen=True)
 class Norm:
     """Settings of a batch normalisation.
@@ -160,8 +181,14 @@ class BatchNorm(nn.Module):
         if steps is not None:
             real = (jnp.arange(x.shape[1])[None] < steps[:, None]).reshape(*x.shape[:2], *(1,) * (x.ndim - 2))
             real = jnp.broadcast_to(real, x.shape)
-            count = jnp.maximum(real.sum() / self._size(x, others), 1)
-        return values.mean(others, where=real), values.var(others, where=real), count
+            count = real.sum() / self._size(x, others)
+        if (axis := _statistics_axis.get()) is None:
+            count = count if real is None else jnp.maximum(count, 1)
+            return values.mean(others, where=real), values.var(others, where=real), count
+        count = jnp.maximum(lax.psum(count, axis), 1).astype(values.dtype)
+        mean = lax.psum(values.sum(others, keepdims=True, where=real), axis) / count
+        variance = lax.psum(jnp.square(values - mean).sum(others, where=real), axis) / count
+        return mean.reshape(variance.shape), variance, count
 
     @staticmethod
     def _size(x, others):
@@ -257,31 +284,6 @@ def conv_windows(specs: tuple[Conv, ...], names: tuple[str, ...] | None = None, 
     return tuple(windows)
 
 
-def _convolve(x, kernel, strides, pads):
-    """x [B, T, C] or [B, T, F, C] with kernel (k…, in, out)."""
-    if x.ndim == 4 and x.shape[2] == kernel.shape[1] and pads[1] == (0, 0):  # as tall as the map: bands are channels
-        maps = _convolve(
-            x.reshape(*x.shape[:2], -1),
-            kernel.reshape(kernel.shape[0], -1, kernel.shape[-1]),
-            strides[:1],
-            pads[:1],
-        )
-        return maps[:, :, None]
-    numbers = ("NWC", "WIO", "NWC") if x.ndim == 3 else ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=numbers, precision=_HIGHEST)
-
-
-def pool(x: jax.Array, window: tuple[int, ...], stride: tuple[int, ...] | None = None, kind: str = "max") -> jax.Array:
-    """Pooling of [B, T, C] or [B, T, F, C]; incomplete windows are dropped, ALL takes the whole axis."""
-    sizes = x.shape[1:-1]
-    window = tuple(size if w == ALL else w for w, size in zip(window, sizes, strict=True))
-    stride = window if stride is None else tuple(1 if s == ALL else s for s in stride)
-    if kind == "mean":
-        total = lax.reduce_window(x, 0.0, lax.add, (1, *window, 1), (1, *stride, 1), "VALID")
-        return total / math.prod(window)
-    return lax.reduce_window(x, -jnp.inf, lax.max, (1, *window, 1), (1, *stride, 1), "VALID")
-
-
 class ConvBlock(nn.Module):
     """One `Conv`.
 
@@ -299,7 +301,7 @@ class ConvBlock(nn.Module):
         sizes = x.shape[1:-1]
         shape = (*spec.whole_kernel(sizes), x.shape[-1], spec.filters)
         kernel = self.param("kernel", initialiser(spec.init), shape).astype(x.dtype)
-        x = _convolve(x, kernel, spec.strides, spec.pads(sizes))
+        x = convolve(x, kernel, spec.strides, spec.pads(sizes))
         layers.tally(math.prod(x.shape[1:-1]), kernel)
         if steps is not None:
             steps = conv_windows((dataclasses.replace(spec, pool=None),))[0].num_steps(steps)

@@ -7,7 +7,9 @@ Three rewritings, all exact, decide the speed on a CPU: pooling comes before the
 fuses convolution and pooling and the unpooled map never exists; a kernel as tall as its input is a 1-D convolution
 with the bands as channels; and a layer of few filters computes several frequency shifts at once as extra outputs.
 Long maps are computed in blocks of time inside one loop, because buffers above some megabytes are paid for in
-page faults. `benchmarks/random_features.py` measures them.
+page faults. `benchmarks/random_features.py` measures them. They are for values: XLA differentiates convolutions within
+a loop some forty times slower than outside of one, so derivatives are those of the plain form of the same sum (of few
+filters: of the fast form, in one block), which then gives the values beside them too, to float32 rounding.
 
 Names: `Weights`, `he_truncated`, `draw`, `conv1d`, `conv1d_max`, `conv2d_max`, `conv2d_norm_max`, `vertical_max`,
 `strided_conv`, `sample_stacks`, `expose`, `mean_over_positions`, `tally`, `count_multiply_adds`,
@@ -25,9 +27,13 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
+from mirjax.models.convolution import convolve
+from mirjax.models.pooling import max_pool
+
 _HIGHEST = lax.Precision.HIGHEST
 _BLOCK_BYTES = 4 << 20
 _DRAW_BLOCK = 1 << 14
+_FEW = 32  # filters; with fewer, extra outputs are worth their work
 TRUNCATED_STD = 0.87962566103423978  # standard deviation of N(0, 1) truncated at ±2
 
 _multiply_adds: contextvars.ContextVar[list | None] = contextvars.ContextVar("multiply_adds", default=None)
@@ -174,9 +180,9 @@ def _relu(x, bias):
     return nn.relu(_add(x, bias))
 
 
-def _pool(x, pool):
-    window = (1, *pool, 1)
-    return lax.reduce_window(x, -jnp.inf, lax.max, window, window, "VALID")
+def _relu_max(x, bias, pool):
+    """ReLU(max + bias), pooled over `pool` positions of each axis."""
+    return _relu(max_pool(x, pool), bias)
 
 
 def _same_padding(kernel_size: int) -> tuple[int, int]:
@@ -188,7 +194,28 @@ def pad_time(x: jax.Array, before: int, after: int) -> jax.Array:
     return jnp.pad(x, ((0, 0), (before, after)) + ((0, 0),) * (x.ndim - 2))
 
 
-def in_time_blocks(function, x: jax.Array, *, num_steps: int, stride: int, reach: int, step_bytes: int):
+def _differentiated_as(plain, few_in_one_block=False):
+    """Decorates a fast form f(*arrays, **settings): its values without derivatives; with them, all is `plain`'s.
+
+    `few_in_one_block`: with few filters (arrays[1] is the kernel) f(…, blocked=False) takes the place of `plain`.
+    """
+
+    def decorate(fast):
+        def call(*arrays, **settings):
+            few = few_in_one_block and arrays[1].shape[-1] < _FEW
+            form = functools.partial(fast, blocked=False, **settings) if few else functools.partial(plain, **settings)
+            values = jax.custom_jvp(functools.partial(fast, **settings))
+            values.defjvp(lambda primals, tangents: jax.jvp(form, primals, tangents))
+            return values(*arrays)
+
+        return functools.wraps(fast)(call)
+
+    return decorate
+
+
+def in_time_blocks(
+    function, x: jax.Array, *, num_steps: int, stride: int, reach: int, step_bytes: int, blocked: bool = True
+):
     """Compute `num_steps` output steps in blocks, each from the inputs it reaches.
 
     Args:
@@ -198,12 +225,13 @@ def in_time_blocks(function, x: jax.Array, *, num_steps: int, stride: int, reach
       stride: input steps between two output steps.
       reach: input steps of one output step.
       step_bytes: memory of one output step's intermediate values, for the size of a block.
+      blocked: False makes one block of all.
 
     Returns:
       f32[B, num_steps, C].
     """
     num_blocks = -(-num_steps // max(16, _BLOCK_BYTES // max(1, step_bytes)))
-    if num_blocks == 1:
+    if num_blocks == 1 or not blocked:
         return function(x[:, : (num_steps - 1) * stride + reach])
     block = -(-num_steps // num_blocks)  # even: the steps computed twice are fewer than the blocks
     span = (block - 1) * stride + reach
@@ -238,11 +266,11 @@ def _repeat_kernel(kernel, count):
     return jnp.stack(shifted, axis=2).reshape(size + count - 1, channels, count * num_filters)
 
 
-def _convolve_in_groups(x, kernel, bias):
+@_differentiated_as(lambda x, kernel, bias: _relu(_convolve1d(x, kernel), bias), few_in_one_block=True)
+def _convolve_in_groups(x, kernel, bias, *, blocked=True):
     """Valid 1-D convolution and ReLU; few filters: neighbouring steps as extra outputs, of which 64 fill a core."""
     size, channels, num_filters = kernel.shape
     num_steps = x.shape[1] - size + 1
-    tally(num_steps, kernel)
     # One channel reads its inputs as a matrix of windows, which grouping makes smaller: worth it up to 256 filters.
     enough = 4 if channels == 1 and num_filters < 256 else -(-64 // num_filters)
     group = min(enough, -(-size // 2))
@@ -261,7 +289,9 @@ def _convolve_in_groups(x, kernel, bias):
         return _relu(maps.reshape(*maps.shape[:2], group, num_filters), bias)
 
     step_bytes = 4 * x.shape[0] * (group * num_filters + (group * channels if channels > 1 else reach))
-    maps = in_time_blocks(convolve, x, num_steps=groups, stride=group, reach=reach, step_bytes=step_bytes)
+    maps = in_time_blocks(
+        convolve, x, num_steps=groups, stride=group, reach=reach, step_bytes=step_bytes, blocked=blocked
+    )
     return maps.reshape(x.shape[0], groups * group, num_filters)[:, :num_steps]
 
 
@@ -269,6 +299,7 @@ def conv1d(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, same: bool = Fal
     """1-D convolution over time, stride 1, and ReLU: f32[B, T, C] → f32[B, T', n]; kernel (k, C, n)."""
     if same:
         x = pad_time(x, *_same_padding(kernel.shape[0]))
+    tally(x.shape[1] - kernel.shape[0] + 1, kernel)
     return _convolve_in_groups(x, kernel, bias)
 
 
@@ -286,6 +317,7 @@ def strided_conv(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, stride: in
         x = pad_time(x, surplus // 2, surplus - surplus // 2)
     else:
         num_steps = (num_samples - size) // stride + 1
+    tally(num_steps, kernel)
     used = (num_steps - 1) * stride + size
     x = x[:, :used].reshape(x.shape[0], used // stride, stride)
     return _convolve_in_groups(x, kernel.reshape(size // stride, stride, num_filters), bias)
@@ -296,10 +328,13 @@ def conv1d_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, pool: int) -
 
     Few filters: the outputs of one pooling window are computed together from the inputs they share.
     """
-    size, _, num_filters = kernel.shape
     tally(x.shape[1], kernel)
-    before, after = _same_padding(size)
-    x = pad_time(x, before, after)
+    return _conv1d_max(pad_time(x, *_same_padding(kernel.shape[0])), kernel, bias, pool=pool)
+
+
+@_differentiated_as(lambda x, kernel, bias, *, pool: _relu_max(_convolve1d(x, kernel), bias, (pool,)))
+def _conv1d_max(x, kernel, bias, *, pool):
+    size, _, num_filters = kernel.shape
     num_steps = (x.shape[1] - size + 1) // pool
     reach = pool + size - 1
 
@@ -312,7 +347,7 @@ def conv1d_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, pool: int) -
     else:
 
         def convolve(part):
-            return _relu(_pool(_convolve1d(part, kernel), (pool,)), bias)
+            return _relu_max(_convolve1d(part, kernel), bias, (pool,))
 
     step_bytes = 4 * x.shape[0] * pool * num_filters
     return in_time_blocks(convolve, x, num_steps=num_steps, stride=pool, reach=reach, step_bytes=step_bytes)
@@ -321,7 +356,7 @@ def conv1d_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, pool: int) -
 def conv2d_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, pool: tuple[int, int]) -> jax.Array:
     """`same` 2-D convolution, then max-pooling, no activation: f32[B, T, F, C] → f32[B, T // pool₀, F // pool₁, n]."""
     tally(x.shape[1] * x.shape[2], kernel)
-    return _add(_pool(_convolve2d(x, kernel), pool), bias)
+    return _add(max_pool(_convolve2d(x, kernel), pool), bias)
 
 
 def conv2d_norm_max(x: jax.Array, kernel: jax.Array, *, pool: tuple[int, int], epsilon: float = 1e-3) -> jax.Array:
@@ -341,15 +376,26 @@ def conv2d_norm_max(x: jax.Array, kernel: jax.Array, *, pool: tuple[int, int], e
       y f32[B, T // pool₀, F // pool₁, n].
     """
     tally(x.shape[1] * x.shape[2], kernel)
+    pooled, mean, variance = _conv2d_moments(x, kernel, pool=pool)
+    return _add(pooled, -mean) * lax.rsqrt(variance + epsilon).reshape(1, 1, 1, -1)
+
+
+def _conv2d_moments_plain(x, kernel, *, pool):
+    maps = _convolve2d(x, kernel)
+    return max_pool(maps, pool), maps.mean(axis=(0, 1, 2)), maps.var(axis=(0, 1, 2))
+
+
+@_differentiated_as(_conv2d_moments_plain)
+def _conv2d_moments(x, kernel, *, pool):
+    """Pooled maps, and mean and variance of the unpooled ones, clip by clip."""
 
     def one_clip(clip):
-        maps = _convolve2d(clip[None], kernel)
-        return _pool(maps, pool)[0], maps.mean(axis=(0, 1, 2)), maps.var(axis=(0, 1, 2))
+        pooled, mean, variance = _conv2d_moments_plain(clip[None], kernel, pool=pool)
+        return pooled[0], mean, variance
 
     pooled, means, variances = lax.map(one_clip, x)
-    mean = means.mean(axis=0)
-    variance = variances.mean(axis=0) + means.var(axis=0)  # within clips and between them: clips are of one size
-    return _add(pooled, -mean) * lax.rsqrt(variance + epsilon).reshape(1, 1, 1, -1)
+    # Within clips and between them: clips are of one size.
+    return pooled, means.mean(axis=0), variances.mean(axis=0) + means.var(axis=0)
 
 
 def vertical_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, same_time: bool) -> jax.Array:
@@ -364,24 +410,34 @@ def vertical_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, same_time:
     Returns:
       f32[B, T', n].
     """
+    if same_time:
+        x = pad_time(x, *_same_padding(kernel.shape[0]))
+    tally((x.shape[1] - kernel.shape[0] + 1) * (x.shape[2] - kernel.shape[1] + 1), kernel)
+    return _vertical_max(x, kernel, bias)
+
+
+def _vertical_max_plain(x, kernel, bias):
+    maps = convolve(x[..., None], kernel, (1, 1), ((0, 0), (0, 0)))
+    return _relu_max(maps, bias, (1, maps.shape[2]))[:, :, 0]
+
+
+@_differentiated_as(_vertical_max_plain, few_in_one_block=True)
+def _vertical_max(x, kernel, bias, *, blocked=True):
     num_frames, height, _, num_filters = kernel.shape
     num_bands = x.shape[2]
     shifts = num_bands - height + 1
-    if same_time:
-        x = pad_time(x, *_same_padding(num_frames))
     num_steps = x.shape[1] - num_frames + 1
-    tally(num_steps * shifts, kernel)
     flat = kernel[:, :, 0]
 
-    if shifts == 1 or (num_filters < 32 and shifts <= 11):  # all shifts at once, bands as channels
+    if shifts == 1 or (num_filters < _FEW and shifts <= 11):  # all shifts at once, bands as channels
         rows = [jnp.pad(flat, ((0, 0), (s, shifts - 1 - s), (0, 0))) for s in range(shifts)]
         wide = jnp.stack(rows, axis=2).reshape(num_frames, num_bands, shifts * num_filters)
 
-        def convolve(part):
+        def convolve_max(part):
             maps = _convolve1d(part, wide)
             return _relu(maps.reshape(*maps.shape[:2], shifts, num_filters).max(axis=2), bias)
     else:  # `group` shifts at once as extra outputs; one when there are filters enough
-        group = min(shifts, -(-32 // num_filters))
+        group = min(shifts, -(-_FEW // num_filters))
         blocks = -(-shifts // group)
         rows = [jnp.pad(flat, ((0, 0), (s, group - 1 - s), (0, 0))) for s in range(group)]
         wide = jnp.stack(rows, axis=2).reshape(num_frames, height + group - 1, 1, group * num_filters)
@@ -390,7 +446,7 @@ def vertical_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, same_time:
         surplus = np.where(np.arange(blocks * group) < shifts, 0, -np.inf).repeat(num_filters)
         surplus = jnp.asarray(surplus.reshape(1, 1, blocks, -1), x.dtype)
 
-        def convolve(part):
+        def convolve_max(part):
             maps = lax.conv_general_dilated(
                 part[..., None],
                 wide,
@@ -405,7 +461,9 @@ def vertical_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, same_time:
             return _relu(maps.reshape(*maps.shape[:2], group, num_filters).max(axis=2), bias)
 
     step_bytes = 4 * x.shape[0] * shifts * num_filters
-    return in_time_blocks(convolve, x, num_steps=num_steps, stride=1, reach=num_frames, step_bytes=step_bytes)
+    return in_time_blocks(
+        convolve_max, x, num_steps=num_steps, stride=1, reach=num_frames, step_bytes=step_bytes, blocked=blocked
+    )
 
 
 def sample_stacks(
@@ -429,13 +487,27 @@ def sample_stacks(
     Returns:
       (mean over time of the first map f32[B, n], pooled second map f32[B, T' // pool, m], after ReLU).
     """
+    for kernel in (first[0], second[0]):
+        tally(x.shape[1] // first[0].shape[0], kernel)
+    return _sample_stacks(x, first, second, pool=pool)
+
+
+def _sample_stacks_plain(x, first, second, *, pool):
+    (kernel1, bias1), (kernel2, bias2) = first, second
+    stride = kernel1.shape[0]
+    samples = x[:, : x.shape[1] // stride * stride].reshape(x.shape[0], -1, stride)
+    maps = _relu(jnp.matmul(samples, kernel1[:, 0], precision=_HIGHEST), bias1)
+    padded = pad_time(maps, *_same_padding(kernel2.shape[0]))
+    return maps.mean(axis=1), _relu_max(_convolve1d(padded, kernel2), bias2, (pool,))
+
+
+@_differentiated_as(_sample_stacks_plain)
+def _sample_stacks(x, first, second, *, pool):
     (kernel1, bias1), (kernel2, bias2) = first, second
     stride, _, num_first = kernel1.shape
     size, _, num_second = kernel2.shape
     steps = x.shape[1] // stride
-    tally(steps, kernel1)
-    tally(steps, kernel2)
-    if num_second < 32:
+    if num_second < _FEW:
         return _narrow_sample_stacks(x, first, second, steps=steps, pool=pool)
     samples = x[:, : steps * stride].reshape(-1, steps, stride)
     # A column of ones marks real steps: beyond the ends the second layer's padding is zero whatever the bias.
@@ -450,7 +522,7 @@ def sample_stacks(
     mean = sums.sum(axis=0) / steps
 
     def second_map(part):
-        return _relu(_pool(_convolve1d(first_map(part), kernel2), (pool,)), bias2)
+        return _relu_max(_convolve1d(first_map(part), kernel2), bias2, (pool,))
 
     pooled = in_time_blocks(
         second_map,

@@ -224,3 +224,59 @@ def test_chain_hands_on_steps_and_knows_what_masks():
     run = functools.partial(chain.apply, {"params": variables["params"]})
     padded = run(x.at[1, 9:].set(50), steps=jnp.array([16, 9]))
     assert jnp.abs(padded[1] - run(x[1:, :9])[0]).max() < 1e-6
+
+
+class _Normed(nn.Module):
+    """Two normalised layers, by the channels and (first) by the bands."""
+
+    @nn.compact
+    def __call__(self, x, *, train=True, steps=None):
+        first = Conv(4, (3, 3), norm=Norm(1e-3, 0.9, unbiased=True), norm_first=True, pool=(2, 2))
+        x = Stack((first, Conv(3, (3, 3), norm=Norm())), input_norm=Norm(axis=2))(x, train=train, steps=steps)
+        return blocks.mask_time(x, None if steps is None else steps // 2)
+
+
+@pytest.mark.parametrize("lengths", [None, (12, 10, 3, 5)])
+def test_statistics_over_devices(lengths):
+    """Oracle: one device with the whole batch, whose statistics are numpy's (above)."""
+    x = 3 * jax.random.normal(jax.random.key(0), (4, 12, 6)) + jnp.arange(4.0)[:, None, None]
+    target = jax.random.normal(jax.random.key(1), (4, 6, 3, 3))
+    steps = None if lengths is None else jnp.array(lengths)
+    variables = random_variables(_Normed(), x)
+
+    def run(params, x, target, steps):
+        def loss(params):
+            y, state = _Normed().apply({**variables, "params": params}, x, steps=steps, mutable=["batch_stats"])
+            return (y * target).sum(), (y, state)
+
+        gradients, (y, state) = jax.grad(loss, has_aux=True)(params)
+        return y, gradients, state
+
+    def run_on_each(*arguments):
+        with blocks.statistics_over("devices"):
+            y, gradients, state = run(*arguments)
+        return y, lax.psum(gradients, "devices"), state
+
+    def share(value):
+        return None if value is None else value.reshape(2, 2, *value.shape[1:])
+
+    wanted = jax.jit(run)(variables["params"], x, target, steps)
+    mapped = jax.pmap(run_on_each, "devices", in_axes=(None, 0, 0, 0), devices=jax.devices()[:2])
+    y, *replicated = mapped(variables["params"], share(x), share(target), share(steps))
+    found = (y.reshape(wanted[0].shape), *(jax.tree.map(lambda leaf: leaf[1], tree) for tree in replicated))
+    for tree, other in zip(found, wanted, strict=True):
+        largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(other))
+        for leaf, expected in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True):
+            assert jnp.abs(leaf - expected).max() <= 2e-6 * largest
+    assert jnp.abs(wanted[0]).max() > 0.1
+
+
+def test_statistics_stay_with_each_device_unless_asked():
+    """Oracle: each half of the batch alone."""
+    x = jax.random.normal(jax.random.key(0), (2, 3, 4, 5)) + jnp.arange(2.0).reshape(2, 1, 1, 1)
+    norm = BatchNorm(Norm())
+    variables = norm.init(jax.random.key(0), x[0])
+    run = functools.partial(norm.apply, variables, train=True, mutable=["batch_stats"])
+    found = jax.pmap(lambda part: run(part)[0], "devices", devices=jax.devices()[:2])(x)
+    for part, alone in zip(found, x, strict=True):
+        assert jnp.abs(part - run(alone)[0]).max() <= 1e-6

@@ -1,0 +1,253 @@
+"""Does the untrained rank predict the trained one? A space of networks, screened and trained on the same clips.
+
+Every network of `mirjax.models.space` is screened untrained (ELM and SVM on random features, several seeds, both
+inputs), trained (several seeds, weights chosen on validation clips) and scored by what costs little (`mirjax.proxies`).
+Each data set has a folder of its own in the run folder, with a screening (`untrained/`), a training (`trained/`) and
+`proxies.jsonl`; each of them resumes by itself, and so does the whole. `table.csv` gathers it: a line for each network,
+data set, method, input and seed, with the decisions on the test clips, so that other proxies can be tested on it.
+Names: `RankCorrelation`, `METHODS`.
+"""
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from mirjax import config
+from mirjax.config import UsageError
+from mirjax.experiments import screening, training
+
+PROXY_ROWS = 32  # clips of the batch on which proxies look
+METHODS = ("untrained", "trained", "proxy")
+
+
+@dataclasses.dataclass(frozen=True)
+class RankCorrelation:
+    """Untrained and trained ranks of a space of networks.
+
+    Attributes:
+      name: names the run folder.
+      data: data sets, as in a screening.
+      seconds: clip length on each of them (one for all, or one each).
+      networks: how many of the space, the study's ten first; or their names.
+      space_seed: of the draw of the others.
+      seeds: of untrained weights (and of proxies): N for 0…N−1, or a list.
+      trained_seeds: of trained ones.
+      classifiers: of the untrained features.
+      input: of the untrained networks; trained ones standardise by their training clips.
+      protocol, group: as in a screening.
+      folds: names of the folds that are trained on and compared; all when None.
+      epochs, batch_size, learning_rate, rule, monitor: of the training.
+      proxies: whether to compute the proxies.
+      strict, dry_run, data_dir, cache, workdir, processes: as in a screening.
+    """
+
+    name: str = "rank_correlation"
+    data: tuple[str, ...] = ("rhythm_small",)
+    seconds: tuple[float, ...] = (6.0,)
+    networks: int | tuple[str, ...] = 60
+    space_seed: int = 0
+    seeds: int | tuple[int, ...] = 3
+    trained_seeds: int | tuple[int, ...] = 2
+    classifiers: tuple[str, ...] = ("elm", "svm")
+    input: tuple[str, ...] = ("raw", "standardised")
+    protocol: str = "auto"
+    group: str | None = None
+    folds: tuple[str, ...] | None = None
+    epochs: int = 80
+    batch_size: int = 16
+    learning_rate: float = 2e-3
+    rule: str = "plateau(valid_loss,factor=.4,patience=6)+stop_early(valid_loss,16)"
+    monitor: str = "valid_loss"
+    proxies: bool = True
+    strict: bool = False
+    dry_run: bool = False
+    data_dir: str | None = None
+    cache: str | None = None
+    workdir: str | None = None
+
+    def __post_init__(self):
+        for field in ("data", "seeds", "trained_seeds", "classifiers", "input"):
+            object.__setattr__(self, field, screening.as_tuple(field.removeprefix("trained_"), getattr(self, field)))
+        seconds = self.seconds if isinstance(self.seconds, tuple | list) else (self.seconds,)
+        object.__setattr__(self, "seconds", tuple(map(float, seconds)))
+        if len(self.seconds) not in (1, len(self.data)):
+            raise UsageError(
+                f"seconds={self.seconds} must be one length, or one for each of the {len(self.data)} data sets"
+            )
+        if isinstance(self.networks, list):
+            object.__setattr__(self, "networks", tuple(self.networks))
+        if (self.networks if isinstance(self.networks, int) else len(self.networks)) < 3:
+            raise UsageError(f"networks={self.networks} must be at least 3, to have ranks")
+
+    def sources(self) -> list:
+        """The data sets, opened but not decoded; raises as a screening's."""
+        return screening.open_sources(self.data, self.data_dir, self.group)
+
+    def space(self) -> tuple[str, ...]:
+        """Names of the networks."""
+        from mirjax.models import space
+
+        return space.names(self.networks, self.space_seed) if isinstance(self.networks, int) else self.networks
+
+    def parts(self) -> list[tuple[str, screening.Screening, training.Training]]:
+        """(data set, its screening, its training), in order."""
+        names, found = self.space(), []
+        lengths = self.seconds * len(self.data) if len(self.seconds) == 1 else self.seconds
+        for data, seconds, source in zip(self.data, lengths, self.sources(), strict=True):
+            shared = {
+                "data": (data,),
+                "architectures": names,
+                "seconds": seconds,
+                "protocol": self.protocol,
+                "group": self.group,
+                "strict": self.strict,
+                "data_dir": self.data_dir,
+                "cache": self.cache,
+            }
+            untrained = screening.Screening(
+                name=f"{self.name}_untrained",
+                seeds=self.seeds,
+                classifiers=self.classifiers,
+                input=self.input,
+                scaling=("standard",),
+                **shared,
+            )
+            trained = training.Training(
+                name=f"{self.name}_trained",
+                seeds=self.trained_seeds,
+                folds=self.folds,
+                normalise="all",
+                epochs=self.epochs,
+                batch_size=self.batch_size,
+                learning_rate=self.learning_rate,
+                rule=self.rule,
+                monitor=self.monitor,
+                classifiers=("svm",),
+                **shared,
+            )
+            found.append((source.facts.name, untrained, trained))
+        return found
+
+    def smoke(self) -> "RankCorrelation":
+        """The same study, tiny: three cheap networks, one set, one fold, one epoch."""
+        return dataclasses.replace(
+            self,
+            data=("rhythm_small",),
+            seconds=(3.0,),
+            networks=("temporal-n8", "space/rhythm-d1-f12-p3-relu-nonorm-max", "space/frames-d1-f8-p2-elu-nonorm-mean"),
+            seeds=2,
+            trained_seeds=1,
+            classifiers=("elm",),
+            input=("raw",),
+            protocol="auto",
+            group=None,
+            folds=("0",),
+            epochs=1,
+        )
+
+    def reduced(self) -> "RankCorrelation":
+        """Twelve networks on one embedded set, in minutes."""
+        return dataclasses.replace(
+            self, data=("rhythm_small",), seconds=(6.0,), networks=12, seeds=2, trained_seeds=1, classifiers=("elm",),
+            input=("standardised",), folds=None, protocol="auto", group=None, epochs=40,
+        )  # fmt: skip
+
+    def default_workdir(self) -> Path:
+        """`runs/NAME-FINGERPRINT`; more networks, seeds and data extend a run in place."""
+        grows = ("data", "seconds", "networks", "seeds", "trained_seeds", "strict", "dry_run", "data_dir", "cache", "workdir")
+        fixed = {k: v for k, v in dataclasses.asdict(self).items() if k not in grows}
+        return Path("runs") / f"{self.name}-{config.digest(config.plain(fixed))}"
+
+    def forecast(self) -> str:
+        """What a run would compute."""
+        networks = len(self.space())
+        count = len(self.data) * networks
+        return (
+            f"{networks} networks on {len(self.data)} data sets: {count * len(self.seeds)} × {len(self.input)} tables of "
+            f"untrained features, {count * len(self.trained_seeds)} trainings a fold, and proxies"
+        )
+
+    def run(self, workdir: str | Path | None = None, *, progress: bool = True) -> list[dict]:
+        """Compute what is missing and return the records of all screenings and trainings.
+
+        Raises:
+          UsageError: something unknown was asked for.
+          ValueError: data that cannot be used; a run folder of another configuration, which is left as it is.
+        """
+        return self.execute(workdir, progress=progress)[0]
+
+    def execute(self, workdir: str | Path | None = None, *, progress: bool = True) -> tuple[list[dict], Path | None]:
+        """As `run`, and tells the run folder: (records, folder)."""
+        if self.dry_run:
+            return [], None
+        folder, records = Path(workdir or self.workdir or self.default_workdir()), []
+        for name, untrained, trained in self.parts():
+            records += untrained.run(folder / name / "untrained", progress=progress)
+            if self.proxies:
+                self.look(folder / name, trained, progress=progress)
+            records += trained.run(folder / name / "trained", progress=progress)
+        return records, folder
+
+    def look(self, folder: Path, trained: training.Training, *, progress: bool = True) -> None:
+        """Append the proxies that `folder/proxies.jsonl` lacks: {network, seed, proxy, value, seconds}."""
+        import jax
+        from tqdm import tqdm
+
+        from mirjax import features, proxies
+        from mirjax.experiments import training_run
+
+        path = folder / "proxies.jsonl"
+        done = {(row["network"], row["seed"]) for row in read_lines(path)}
+        run = training_run.Run(trained, trained.sources(), progress)
+        ((clips, partition),) = [(clips, run.divide(clips)) for clips in run.load()]
+        fold = run.folds(partition, clips)[0]
+        rng = np.random.default_rng(0)
+        chosen = np.sort(rng.permutation(fold.train)[:PROXY_ROWS])
+        networks = [network for network in run.networks_of(clips)]
+        todo = [(network, seed) for network in networks for seed in self.seeds if (network.name, seed) not in done]
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(path, "a", encoding="utf-8") as file:
+            for network, seed in tqdm(todo, desc="proxies", unit="network", disable=not progress):
+                cell = training_run.cells.Cell(network.name, network, "raw", {}, seed, "trained", "none")
+                fitting = training_run.Fitting(run, cell, clips, fold, network.name)
+                statistics = fitting.statistics(fold.train)
+                batch = fitting.clips.batch(chosen, [0] * len(chosen), fitting.patch, len(chosen))
+                x = (batch[fitting.clips.key] - statistics["mean"]) / statistics["deviation"]
+                variables = features.initialise(network.module, jax.random.key(seed), network.num_samples)
+                for proxy, score in proxies.PROXIES.items():
+                    began = time.perf_counter()
+                    try:
+                        value = float(score(network.module, variables, x, batch["label"]))
+                    except ValueError as error:
+                        value, why = None, str(error)
+                    row = {"network": network.name, "seed": seed, "proxy": proxy, "value": value}
+                    row |= {"seconds": round(time.perf_counter() - began, 4)} | ({} if value is not None else {"why": why})
+                    file.write(json.dumps(row) + "\n")
+                file.flush()
+
+    def report(self, workdirs, out: str | Path | None = None):
+        """Table, correlations and figures of a run folder (`rank_report.build_report`)."""
+        from mirjax.experiments import rank_report
+
+        return rank_report.build_report(workdirs, out)
+
+
+def read_lines(path: Path) -> list[dict]:
+    """Rows of proxies; those of a network whose set a kill cut short are left out, and the file is mended."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    from mirjax import proxies
+
+    whole = len(rows) // len(proxies.PROXIES) * len(proxies.PROXIES)
+    if whole < len(rows) or path.read_text(encoding="utf-8").count("\n") != whole:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows[:whole]), encoding="utf-8")
+    return rows[:whole]

@@ -1,0 +1,1 @@
+"""What is learnt: a loss over a batch and an evaluation over a split."""

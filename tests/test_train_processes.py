@@ -1,0 +1,108 @@
+"""Training over loopback processes of this machine, through the one door, against one process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+LAUNCH = Path(__file__).parents[1] / "launch.py"
+STUDY = '''"""A small training. launch.py run study"""
+from mirjax.experiments.training import Training
+experiment = Training(data="rhythm_small", architectures="tutorial_genre", n="4", folds=("0",), epochs={epochs},
+                      normalise="all", classifiers=(), rule="constant()", optimiser="sgd", learning_rate=0.01,
+                      batch_size=8, seconds={seconds})
+'''
+
+
+def start(folder, *overrides, epochs=5, seconds="None", name="study.py"):
+    study = folder / name
+    study.write_text(STUDY.format(epochs=epochs, seconds=seconds))
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_NUM_CPU_DEVICES": "1"}
+    command = [sys.executable, str(LAUNCH), "run", str(study), *overrides]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process):
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors[-3000:]
+    return output
+
+
+def weights(run):
+    (path,) = (run / "weights").glob("*.npz")
+    with np.load(path) as stored:
+        return {name: stored[name] for name in stored.files if stored[name].dtype.kind == "f"}
+
+
+def difference(first, second):
+    largest = max(np.abs(value).max() for value in second.values())
+    return max(np.abs(first[name] - second[name]).max() for name in second) / largest
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """Weights and records of one process with one device: 20 SGD steps, batch norm and dropout."""
+    folder = tmp_path_factory.mktemp("alone")
+    finish(start(folder, f"workdir={folder / 'run'}"))
+    return folder / "run"
+
+
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_processes_agree_with_one(alone, tmp_path, processes):
+    """Oracle: one process after 20 SGD steps, batch norm included; records and decisions too."""
+    output = finish(start(tmp_path, f"workdir={tmp_path / 'run'}", f"processes={processes}"))
+    assert "tutorial_genre" in output
+    (curve,) = (tmp_path / "run" / "curves").glob("*.jsonl")
+    assert json.loads(curve.read_text().splitlines()[-1])["step"] == 20
+    assert difference(weights(tmp_path / "run"), weights(alone)) < 1e-6
+    values = [
+        [json.loads(line)["value"] for line in (run / "records.jsonl").read_text().splitlines()]
+        for run in (tmp_path / "run", alone)
+    ]
+    assert values[0] == values[1]
+
+
+def test_terminated_processes_save_and_go_on(alone, tmp_path):
+    """Oracle: the undisturbed run in one process; SIGTERM comes in the middle of two processes, which agree on a step."""
+    run = tmp_path / "run"
+    process = start(tmp_path, f"workdir={run}", "processes=2")
+    deadline = time.monotonic() + 200
+    while not (curves := list((run / "curves").glob("*.jsonl"))) or not curves[0].read_text():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode != 0, errors[-2000:]
+    assert list((run / "checkpoints").glob("*/[0-9]*")), errors[-2000:]
+    finish(start(tmp_path, f"workdir={run}"))  # with one process: the state is anyone's
+    assert difference(weights(run), weights(alone)) < 1e-6
+
+
+def test_processes_that_see_different_data_say_so(tmp_path):
+    """Hand-worked: two processes by hand, whose configurations differ in a length; both end and name what differs."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    started = []
+    for rank in range(2):
+        study = tmp_path / f"study{rank}.py"
+        study.write_text(STUDY.format(epochs=1, seconds=6.0 + rank))
+        environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
+            "JAX_NUM_CPU_DEVICES": "1",
+            "JAX_COORDINATOR_ADDRESS": address,
+            "MIRJAX_NUM_PROCESSES": "2",
+            "MIRJAX_PROCESS_ID": str(rank),
+        }
+        command = [sys.executable, str(LAUNCH), "run", str(study), f"workdir={tmp_path / 'run'}"]
+        started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+    told = [process.communicate(timeout=200)[1] for process in started]
+    assert all(process.returncode for process in started)
+    assert any("configuration differs between processes (0 | 1)" in errors for errors in told), told
