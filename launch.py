@@ -182,23 +182,32 @@ def _take_place(experiment, place) -> tuple[object, bool]:
 
 
 def _report(options) -> int:
-    from mirjax import results
     from mirjax.config import UsageError
-    from mirjax.experiments import batchnorm_report, report
+    from mirjax.experiments import batchnorm_report, rank_report, report
 
     runs = [Path(run) for run in options.runs if "=" not in run]
     settings = _settings([run for run in options.runs if "=" in run], ("out",))
-    for run in runs:
-        if not (run / "records.jsonl").is_file():
-            raise UsageError(f"run folder {str(run)!r} holds no records.jsonl; give a folder that `run` made")
     if not runs:
         raise UsageError("report needs at least one run folder")
-    kinds = {"batch_size" in record["options"] for run in runs for record in results.read_records(run)[:1]}
+    kinds = {_kind_of(run) for run in runs}
     if len(kinds) > 1:
-        raise UsageError("screenings and batch-norm studies have reports of their own; name runs of one kind")
-    out = Path(settings["out"]) if "out" in settings else None
-    print((batchnorm_report if kinds == {True} else report).build_report(runs, out).to_text())
+        raise UsageError(f"{' and '.join(sorted(kinds))} have reports of their own; name runs of one kind")
+    made = {"batch-norm studies": batchnorm_report, "rank correlations": rank_report}.get(kinds.pop(), report)
+    print(made.build_report(runs, Path(settings["out"]) if "out" in settings else None).to_text())
     return 0
+
+
+def _kind_of(run: Path) -> str:
+    """What kind of study a run folder is of."""
+    from mirjax import results
+    from mirjax.config import UsageError
+
+    if (run / "records.jsonl").is_file():
+        of_batches = any("batch_norm" in record["options"] for record in results.read_records(run)[:1])
+        return "batch-norm studies" if of_batches else "screenings and trainings"
+    if not any(run.glob("*/untrained")):
+        raise UsageError(f"run folder {str(run)!r} holds no records.jsonl; give a folder that `run` made")
+    return "rank correlations"
 
 
 def _features(options) -> int:

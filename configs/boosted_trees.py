@@ -13,8 +13,9 @@ with labels=values.
     python launch.py run boosted_trees data=SET/manifest.csv families=timbre
 
 `python launch.py report` of this run folder and of one of `at_scale_front_ends` on the same data makes one table.
-Time on two cores: 20 ms a clip for the descriptors, seconds a fold for the trees.
-Expected: BOOSTED_EXPECTED
+Time: 15 ms a clip for the descriptors, on one core, and a few seconds a fold of some hundred clips for the trees.
+Expected: RHYTHM on the embedded rhythms (chance 12.5 %); on 238 environmental sounds of ten classes (folds 1 to 3 of
+ESC-10, chance 10 %) 76.1 % accuracy [70.4, 81.5], by timbre alone 67.6, by rhythm 47.1, by harmony 49.2.
 Published (1.2 million songs): ROC-AUC 91.61 %, PR-AUC 54.27 %, √MSE .1569.
 """
 

@@ -12,6 +12,7 @@ What is here
 * :func:`plot_accuracy`: mean accuracy with its interval, architectures sorted
 * :func:`plot_pareto`: accuracy against GFLOPs a clip, with the Pareto front
 * :func:`plot_machines`: every classifier against the reference, over all networks and data sets
+* :func:`plot_curves`: loss and metric of trained networks by epoch
 * :func:`plot_batchnorm`: accuracy against batch size, for every way of filling batches
 * :func:`plot_representations`: what `mirjax.signal` makes of one clip, from waveform to tempogram
 * :func:`plot_filters`: filters of a network's first layer, in milliseconds and hertz
@@ -125,12 +126,13 @@ def _save(figure, path) -> None:
     figure.savefig(Path(path), format="png", metadata={"Software": None})
 
 
-def plot_accuracy(tables, path) -> None:
+def plot_accuracy(tables, path, *, what: str = "accuracy, %") -> None:
     """Draw accuracies with their intervals, architectures from the best down, majority and chance as lines.
 
     Args:
         tables: the report's tables, of one or several data sets.
         path: PNG to write.
+        what: is drawn, where it is another score.
 
     Raises:
         ValueError: no tables.
@@ -174,12 +176,12 @@ def plot_accuracy(tables, path) -> None:
             axis.axvline(value, color=colour, linestyle=dashes, linewidth=1, zorder=0)
         axis.set_yticks(range(len(order)), order)
         for tick, name in zip(axis.get_yticklabels(), order, strict=True):
-            tick.set_style("italic" if name == "mfcc" else "normal")
+            tick.set_style("italic" if name.split(" ")[0] == "mfcc" else "normal")
         axis.set_ylim(len(order) - 0.5, -0.5)
         for height in range(len(order) - 1):
             axis.axhline(height + 0.5, color="#e6e6e6", linewidth=0.6, zorder=0)
         axis.xaxis.set_major_locator(MaxNLocator(6))
-        axis.set_xlabel("accuracy, % (95 % interval)", **STYLE)
+        axis.set_xlabel(f"{what} (95 % interval)", **STYLE)
         _finish(axis, dataset)
         axis.tick_params(axis="y", length=0)
     handles = [
@@ -225,7 +227,7 @@ def plot_machines(machines, path) -> None:
 _MOST_NAMED = 30  # networks of a figure that can all have their names
 
 
-def plot_pareto(tables, path) -> None:
+def plot_pareto(tables, path, *, what: str = "accuracy, %") -> None:
     """Draw accuracy against GFLOPs a clip, with the front of networks that no cheaper one beats.
 
     A network is named once, at its best point; its other points stand on the same vertical, since neither input nor
@@ -235,6 +237,7 @@ def plot_pareto(tables, path) -> None:
     Args:
         tables: the report's tables, of one or several data sets.
         path: PNG to write.
+        what: is drawn, where it is another score.
 
     Raises:
         ValueError: no tables.
@@ -285,7 +288,7 @@ def plot_pareto(tables, path) -> None:
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_xlabel("GFLOPs a clip", **STYLE)
-        axis.set_ylabel("accuracy, %", **STYLE)
+        axis.set_ylabel(what, **STYLE)
         axis.grid(color="#eeeeee", linewidth=0.6)
         axis.set_axisbelow(True)
         _finish(axis, dataset)
@@ -295,7 +298,8 @@ def plot_pareto(tables, path) -> None:
         for n, c, m, filled in series.values()
     ]
     handles.append(Line2D([], [], color="#bbbbbb", linewidth=3, label="Pareto front"))
-    handles.append(Line2D([], [], color="#444444", linewidth=0.9, label="best mfcc"))
+    if any(row.architecture == "mfcc" for table in tables for row in table.rows):
+        handles.append(Line2D([], [], color="#444444", linewidth=0.9, label="best mfcc"))
     _legend(figure, handles, columns)
     figure.draw_without_rendering()  # settles the layout, so that labels can be placed in pixels
     for axis, named, taken in labels:
@@ -356,6 +360,118 @@ def _place_labels(axis, named, points) -> None:
             if label is not chosen[2]:
                 label.remove()
         taken.append(chosen[3])
+
+
+MOST_CURVES = 24  # networks of one figure
+_CURVES = {"train_loss": ("training", COLOURS[0]), "valid_loss": ("validation", COLOURS[1])}
+
+
+def plot_curves(panels, path) -> None:
+    """Draw learning curves, a panel a network: losses above, what was measured beside them below.
+
+    A thin line is one fold and seed, a dot the epoch whose weights were kept; the thick line is the mean, as far as at least
+    half of them went. Where the rate changes, its scale is a grey line against the right edge.
+
+    Args:
+        panels: (data set, network, curves with rows of `mirjax.experiments.curves.Curve`); the first 24 are drawn.
+        path: PNG to write.
+
+    Raises:
+        ValueError: no panels.
+    """
+    from matplotlib.lines import Line2D
+
+    if not panels:
+        raise ValueError("no learning curves to plot; train networks first")
+    shown = panels[:MOST_CURVES]
+    columns = min(len(shown), 3)
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(6.2 if columns == 1 else 4.2 * columns, 3.9 * rows + 0.5), layout="constrained", dpi=150)
+    FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(h_pad=0.05, w_pad=0.08)
+    grid = figure.add_gridspec(rows, columns)
+    several, changes, metrics = len({dataset for dataset, _, _ in panels}) > 1, False, False
+    for place, (dataset, network, curves) in enumerate(shown):
+        drawn = [curve for curve in curves if curve.rows]
+        measured = [curve.metric for curve in drawn if curve.metric]
+        below = grid[place].subgridspec(
+            2 if measured else 1, 1, height_ratios=(3, 2) if measured else None, hspace=0.04
+        )
+        losses = figure.add_subplot(below[0])
+        for name, (_, colour) in _CURVES.items():
+            _plot_runs(losses, drawn, name, colour)
+        changes |= _plot_scale(losses, drawn)
+        losses.set_ylabel("loss", **STYLE)
+        _finish(losses, f"{dataset}: {network}" if several else network)
+        last = losses
+        if measured:
+            metrics, last = True, figure.add_subplot(below[1], sharex=losses)
+            _plot_runs(last, drawn, measured[0], COLOURS[2])
+            last.set_ylabel(measured[0].removeprefix("valid_").replace("roc_auc", "ROC-AUC").replace("_", " "), **STYLE)
+            losses.tick_params(labelbottom=False)
+            _finish(last, "")
+        losses.set_xlim(0, 1.02 * max(curve.rows[-1]["epoch"] for curve in drawn) + 0.1)
+        last.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        last.set_xlabel("epoch", **STYLE)
+    handles = [Line2D([], [], color=colour, linewidth=2, label=f"{name} loss") for name, colour in _CURVES.values()]
+    handles += (
+        [Line2D([], [], color=COLOURS[2], linewidth=2, label="metric of the validation clips")] if metrics else []
+    )
+    handles.append(
+        Line2D([], [], color="#666666", marker="o", markersize=4, linestyle="", label="weights that were kept")
+    )
+    handles += (
+        [Line2D([], [], color="#999999", linewidth=1, linestyle=(0, (3, 1)), label="scale of the rate (right)")]
+        if changes
+        else []
+    )
+    handles += (
+        [Line2D([], [], linestyle="", label=f"the first {len(shown)} of {len(panels)}")]
+        if len(shown) < len(panels)
+        else []
+    )
+    _legend(figure, handles, 2 if columns == 1 else 3)
+    _save(figure, path)
+
+
+def _plot_runs(axis, curves, name, colour) -> None:
+    """One measure of several runs, thin, and their mean, thick."""
+    found = []
+    for curve in curves:
+        points = [(row["epoch"], row[name]) for row in curve.rows if name in row]
+        if not points:
+            continue
+        found.append(dict(points))
+        axis.plot(*zip(*points, strict=True), color=colour, linewidth=0.7, alpha=0.45)
+        if curve.best in found[-1] and name != "train_loss":
+            axis.plot(curve.best, found[-1][curve.best], "o", color=colour, markersize=3)
+    if len(found) > 1:
+        epochs = sorted({epoch for run in found for epoch in run})
+        means = {
+            e: np.mean([run[e] for run in found if e in run])
+            for e in epochs
+            if 2 * sum(e in r for r in found) >= len(found)
+        }
+        axis.plot(list(means), list(means.values()), color=colour, linewidth=2)
+
+
+def _plot_scale(axis, curves) -> bool:
+    """The scale of the learning rate against an axis on the right, where it changes; whether it does."""
+    runs = [[(row["epoch"], row["scale"]) for row in curve.rows] for curve in curves]
+    if len({scale for run in runs for _, scale in run}) < 2:
+        return False
+    beside = axis.twinx()
+    for run in runs:
+        epochs, scales = zip(*run, strict=True)
+        beside.step(epochs, scales, where="post", color="#999999", linewidth=0.8, linestyle=(0, (3, 1)), alpha=0.8)
+    beside.set_yscale("log")
+    known = sorted({scale for run in runs for _, scale in run if scale > 0}, reverse=True)
+    ticks = known[:: -(-len(known) // 6)]
+    beside.set_yticks(ticks, [f"{scale:.3g}" for scale in ticks])
+    beside.set_yticks([], minor=True)
+    beside.tick_params(labelsize=7, length=2.5, colors="#777777")
+    beside.spines[["top", "right"]].set_visible(False)
+    return True
 
 
 def plot_batchnorm(panels, path) -> None:

@@ -33,6 +33,7 @@ def spectrogram(norm):
 
 def waveform():
     """Sample-level layers, normalised in turn before and after the activation."""
+
     def layer(number, **options):
         return Conv(8, (3,), norm=TORCH, norm_first=number % 2 == 0, bias=False, **options)
 
@@ -55,16 +56,8 @@ OPTIMISERS = {
         functools.partial(optimisers.penalty, l2=L2),
     ),
 }
-CASES = [
-    ("spectrogram", "sgd"),
-    ("spectrogram", "adam"),
-    ("waveform", "sgd"),
-    ("waveform", "adam"),
-    ("spectrogram_norm", "nesterov"),
-    ("spectrogram_norm", "adamw"),
-    ("waveform_norm", "nesterov"),
-    ("waveform_norm", "adamw"),
-]
+CASES = [(case, name) for case in ("spectrogram", "waveform") for name in ("sgd", "adam")]
+CASES += [(f"{case}_norm", name) for case, _ in CASES[::2] for name in ("nesterov", "adamw")]
 
 
 @functools.cache
@@ -96,28 +89,31 @@ def trained(case, name, rows, variables, label):
     return np.array(losses), step.host(state)
 
 
-def compare(case, name, rows, variables, outputs):
-    """(largest relative difference of the losses, largest difference of weights over the largest weight)."""
+def differences(case, name, rows, variables, outputs):
+    """Largest relative differences of the losses, and of weights and running averages, each kind over its largest."""
     losses, state = trained(case, name, rows, variables, outputs["label"])
-    wanted = outputs[f"{name}/losses"]
-    assert np.ptp(wanted) > 0.1 * np.abs(wanted).max()  # something is learnt
     found = dict(parity.flatten({"params": state.params, **state.state}))
-    expected = {path.split("/", 1)[1]: v for path, v in outputs.items() if path.startswith(f"{name}/") and "/params/" in path or path.startswith(f"{name}/batch_stats/")}
-    assert set(expected) == {path for path in found if not path.startswith("input/")}
-    begun = dict(parity.flatten(variables))
-    largest = max(np.abs(v).max() for path, v in expected.items() if path.startswith("params/"))
-    moved = max(np.abs(v - begun[path]).max() for path, v in expected.items() if path.startswith("params/"))
-    assert moved > 0.01 * largest
-    apart = max(np.abs(found[path] - v).max() / (largest if path.startswith("params/") else np.abs(v).max()) for path, v in expected.items())
-    return np.abs(losses / wanted - 1).max(), apart
+    wanted = {path.removeprefix(f"{name}/"): value for path, value in outputs.items() if path.startswith(f"{name}/")}
+    told = wanted.pop("losses")
+    assert set(wanted) == {path for path in found if not path.startswith("input/")}
+    apart = [np.abs(losses / told - 1).max()]
+    for kind in state.state.keys() - {"input"} | {"params"}:
+        paths = [path for path in wanted if path.startswith(f"{kind}/")]
+        scale = max(np.abs(wanted[path]).max() for path in paths)
+        apart.append(max(np.abs(found[path] - wanted[path]).max() for path in paths) / scale)
+    return apart
+
+
+def assert_small(case, losses, *others):
+    """What the issue asks of the losses; rounding is all that may differ, and batch norm makes more of it."""
+    assert losses < 1e-4
+    assert max(others) < (2e-4 if case.endswith("norm") else 2e-5)
 
 
 @pytest.mark.parametrize("case, name", CASES)
-def test_steps_against_torch_frozen(case, name):
-    """Oracle: torch's losses and weights, frozen by `parity.py`."""
-    losses, weights = compare(case, name, *parity.load("training", case))
-    assert losses < 1e-4
-    assert weights < 1e-4
+def test_twenty_steps_against_torch_frozen(case, name):
+    """Oracle: torch's losses, weights and running averages, frozen by `parity.py`."""
+    assert_small(case, *differences(case, name, *parity.load("training", case)))
 
 
 @functools.cache
@@ -126,8 +122,18 @@ def live():
 
 
 @pytest.mark.parametrize("case, name", CASES)
-def test_steps_against_torch_live(case, name):
+def test_twenty_steps_against_torch_live(case, name):
     """Oracle: torch now."""
-    losses, weights = compare(case, name, *live()[case])
-    assert losses < 1e-4
-    assert weights < 1e-4
+    assert_small(case, *differences(case, name, *live()[case]))
+
+
+@pytest.mark.parametrize("case", TASKS)
+def test_the_frozen_steps_learn(case):
+    """Weights that stood still would agree with anything: they move fifty times what may differ, at least."""
+    _, variables, outputs = parity.load("training", case)
+    begun = dict(parity.flatten({"params": variables["params"]}))
+    largest = max(np.abs(value).max() for value in begun.values())
+    for name in {name for of, name in CASES if of == case}:
+        moved = max(np.abs(outputs[f"{name}/{path}"] - value).max() for path, value in begun.items())
+        assert moved > 0.01 * largest
+        assert np.ptp(outputs[f"{name}/losses"]) > 0.1

@@ -145,7 +145,7 @@ class TrainingBatches:
 
     def _order(self, epoch: int) -> np.ndarray:
         """The examples in the order of an epoch."""
-        return np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.examples))
+        return _permutation(self.seed, epoch, len(self.examples))
 
     def _draw(self, epoch: int, clip: int) -> int:
         """First step of a clip's random patch in an epoch."""
@@ -220,6 +220,11 @@ class EvaluationBatches:
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         return (self[i] for i in range(len(self)))
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng((seed, 0, epoch)).permutation(count)
 
 
 def _round_up(length: int) -> int:

@@ -533,7 +533,7 @@ class Run:
         num_samples = network and network.num_samples
         rows = []
         for fold, values, hyperparameters in outcomes:
-            for metric in metrics.METRICS:
+            for metric in values:
                 rows.append(
                     {
                         "experiment": self.screening.name,

@@ -18,7 +18,7 @@ What is here
 * :func:`summarise`: run folders → :class:`Report` of :class:`Table` of :class:`Row`
 * :func:`build_report`: the same, written as report.md, .csv, .tex, confusion.csv, accuracy.png, pareto.png, and where
   there are any curves.png, tags.csv, machines.png
-* :data:`CLAIMS`: the published orderings, each reproduced, refuted or undecided
+* :data:`CLAIMS`: the published orderings, each reproduced, refuted or undecided (:mod:`mirjax.experiments.orderings`)
 
 Source: Pons and Serra 2019, Randomly weighted CNNs for (music) audio classification; ARCHITECTURES §5.7.
 """
@@ -34,56 +34,21 @@ from typing import NamedTuple
 import numpy as np
 
 from mirjax import metrics, results, statistics
-from mirjax.experiments import curves, render, tag_report, trained
+from mirjax.experiments import render, tag_cells, tag_report, trained
+from mirjax.experiments.curves import Curve, read_curves
 from mirjax.experiments.machines import Machine, compare_machines
+from mirjax.experiments.orderings import BEST_CLAIM, CLAIMS, ORDERING_NOTE, OrderingResult, judge
 
 NOTHING_YET = "no complete cell of a network or of mfcc yet; run again to go on"
 BASELINES = ("mfcc", "majority", "chance", "boosted_trees")
 UNTESTED = ("majority", "chance")
 MOST_RESAMPLES = 10_000
-EQUALITY_MARGIN = 0.05  # networks count as equal when the whole interval of their difference is within ± 5 points
 SELECTION_NOTES = {
     "legacy": "legacy: chosen on the test folds, optimistic",
     "nested": "nested: chosen on folds inside the training clips",
     "validation": "validation: chosen on the validation clips, fitted on the training clips only",
     "validation_refit": "validation_refit: chosen on the validation clips, then fitted to them and the training clips",
 }
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A published ordering: `first` is better than (`>`) or as good as (`=`) `second`.
-
-    `made_for` names the data it was made for, `classifiers` and `widths` (None for any) those it speaks of.
-    """
-
-    first: str
-    relation: str
-    second: str
-    made_for: str
-    classifiers: tuple[str, ...] | None = None
-    widths: tuple[int | None, ...] | None = None
-
-
-EVERYWHERE = "everywhere"
-CLAIMS = (
-    Claim("sample", ">", "frame_many", EVERYWHERE),
-    Claim("frame_many", ">", "frame", EVERYWHERE),
-    Claim("7x86", ">", "7x96", "all but GTZAN ELM"),
-    Claim("7x86", "=", "7x96", "GTZAN (ELM)", ("elm",)),
-    Claim("vgg", "=", "timbral_temporal", "GTZAN (SVM)", ("svm",)),
-    Claim("vgg", "=", "timbral_temporal", "GTZAN (ELM, 120)", ("elm",), (120, None)),
-    Claim("timbral_temporal", ">", "vgg", "GTZAN (ELM, 3500)", ("elm",), (3500,)),
-    Claim("temporal", ">", "timbral_temporal", "Ballroom"),
-    Claim("vgg", ">", "timbral_time", "US8K"),
-)
-BEST_CLAIM = Claim("best network", ">", "mfcc", EVERYWHERE)
-ORDERING_NOTE = (
-    "Published orderings (ARCHITECTURES §5.7): first minus second in points, paired bootstrap clustered as above, each "
-    "by itself (no correction over claims). An order is decided when the interval excludes 0; equality is reproduced "
-    f"when the interval lies within ± {100 * EQUALITY_MARGIN:.0f} points and refuted when it excludes 0. That the best "
-    "network beats mfcc is tested with the choice of the best accounted for."
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +75,7 @@ class Row:
     interval: statistics.Interval | None = None
     comparison: statistics.Comparison | None = None
     machine: tuple[str, ...] = ()  # classifier, scaling and selection of a baseline beside trained networks
-    curves: tuple[curves.Curve, ...] = ()
+    curves: tuple[Curve, ...] = ()
 
     @property
     def is_baseline(self) -> bool:
@@ -121,20 +86,6 @@ class Row:
     def setting(self) -> tuple:
         """What tells rows of one table apart."""
         return (self.architecture, self.n or 0, self.input, _canonical(self.options), self.machine)
-
-
-@dataclass(frozen=True)
-class OrderingResult:
-    """What one table says about one claim; the difference is first minus second."""
-
-    claim: Claim
-    dataset: str
-    classifier: str
-    scaling: str
-    width: int | None
-    input: str
-    difference: statistics.Difference
-    verdict: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +200,7 @@ class Report:
     gains: tuple[trained.Gain, ...] = ()
 
     @property
-    def curves(self) -> list[tuple[str, str, tuple[curves.Curve, ...]]]:
+    def curves(self) -> list[tuple[str, str, tuple[Curve, ...]]]:
         """(data set, network, its learning curves) of all trained networks that have any."""
         return [
             (table.dataset, table.full_label(row), row.curves)
@@ -367,7 +318,7 @@ def summarise(workdirs: Sequence) -> Report:
     if not workdirs:
         raise ValueError("no run folder given; name at least one")
     cells, clips, warnings, provenance = _read_cells([Path(workdir) for workdir in workdirs])
-    of_tags = [cell for cell in cells if isinstance(cell, tag_report.Cell)]
+    of_tags = [cell for cell in cells if isinstance(cell, tag_cells.Cell)]
     made = _make_tables([cell for cell in cells if isinstance(cell, _Cell)], clips)
     tables = [table for table, _ in made]
     return Report(
@@ -469,8 +420,8 @@ def _read_cells(workdirs: list[Path]):
         problems, place = [], (of_training, *key[:2])
         for workdir, records in folders.items():  # a cell that several folders hold counts once
             try:
-                if tag_report.is_of_tags(records):
-                    cells.append(tag_report.read_cell(key, seed, workdir, records, folds[place], clips, place))
+                if tag_cells.is_of_tags(records):
+                    cells.append(tag_cells.read_cell(key, seed, workdir, records, folds[place], clips, place))
                 else:
                     cells.append(_read_cell(key, seed, workdir, records, folds[place], clips, place))
                 break
@@ -479,6 +430,13 @@ def _read_cells(workdirs: list[Path]):
         else:
             name = f"{key.dataset}, {key.architecture}, n={key.n}, {key.input}, {key.classifier}, seed {seed}"
             warnings.append(f"left out: {name}: {'; '.join(problems)}")
+    for (of_training, *place), trained_on in folds.items():
+        others = folds.get((False, *place), trained_on) if of_training else trained_on
+        if others != trained_on:
+            warnings.append(
+                f"{place[0]}: trainings are about folds {', '.join(sorted(trained_on))}, the others about "
+                f"{', '.join(sorted(others))}: tables of the two are about other clips"
+            )
     begun = {cell.key.dataset for cell in cells if cell.key.architecture not in UNTESTED}
     warnings += [f"{dataset}: {NOTHING_YET}" for dataset in sorted({name for name, _ in splits} - begun)]
     if not splits:
@@ -594,7 +552,7 @@ def _make_rows(cells: list[_Cell], clips: _Clips) -> list[Row]:
                 correct=None if predicted is None else (predicted == clips.labels).astype(float),
                 num_clips=len(clips.ids),
                 machine=machine,
-                curves=tuple(one for cell in group for one in curves.read_curves(cell.workdir, cell.records)),
+                curves=tuple(one for cell in group for one in read_curves(cell.workdir, cell.records)),
             )
         )
     return rows
@@ -667,7 +625,7 @@ def _make_table(width, cells, untested, clips: _Clips) -> Table:
         orderings=(),
     )
     table = replace(table, seeds_needed=_seeds_needed(table, ranked, clips))
-    return replace(table, notes=tuple(_notes(table)), orderings=tuple(_judge(table, clips)))
+    return replace(table, notes=tuple(_notes(table)), orderings=tuple(judge(table, clips)))
 
 
 def _is_behind(comparison) -> bool:
@@ -743,17 +701,14 @@ def _notes(table: Table) -> list[str]:
 
 
 def _trained_notes(table: Table, networks: list[Row]) -> list[str]:
-    """What is to be said of trained networks and the baselines beside them."""
-    notes = [f"Weights {trained.SELECTION_NOTES[name]}." for name in trained.SELECTION_NOTES if name in table.selection.split()]
+    """What is to be said of trained networks and of the baselines beside them."""
+    notes = trained.notes_on(table, networks)
     for row in table.rows:
         if row.machine:
             classifier, scaling, selection = row.machine
-            how = SELECTION_NOTES.get(selection, selection) if classifier != "gmm" else "as given"
-            notes.append(f"{row.architecture} ({classifier}): scaling {scaling}, hyper-parameters {how}.")
-    if shared := trained.shared_options([row.options for row in networks]):
-        notes.append(f"How all networks were trained (what is off is not said): {trained.options_text(shared)}.")
-    told = curves.describe([(table.full_label(row), row.curves) for row in networks])
-    return [*notes, *filter(None, [told])]
+            how = f", hyper-parameters {SELECTION_NOTES.get(selection, selection)}" if row.hyperparameters else ""
+            notes.append(f"{row.architecture} ({classifier}): scaling {scaling}{how}.")
+    return notes
 
 
 def _settings(settings: dict) -> str:
@@ -765,50 +720,6 @@ def _short(value) -> str:
 
 
 # ── over tables ───────────────────────────────────────────────────────────────────────────────────
-
-
-def _judge(table: Table, clips: _Clips) -> list[OrderingResult]:
-    """Hold the published orderings, of untrained networks, against a table, for every input that both have."""
-    if table.is_trained:
-        return []
-    rows = defaultdict(dict)
-    for row in sorted((row for row in table.rows if row.rank), key=lambda row: row.n or 0):
-        if not row.is_baseline:
-            # Released averaging touches the frame-level networks only: rows that differ in it still meet.
-            options = {key: value for key, value in row.options.items() if key != "legacy_collapse"}
-            rows[row.input, _canonical(options)][row.architecture] = row  # of several n the largest
-    found = []
-
-    def add(claim, kind, first, second, verdict=None):
-        difference = statistics.paired_difference(first.correct, second.correct, clips.groups, weights=clips.weights)
-        verdict = verdict or _verdict(claim.relation, difference)
-        place = (table.dataset, table.classifier, table.scaling, table.width, kind)
-        found.append(OrderingResult(claim, *place, difference, verdict))
-
-    for claim in CLAIMS:
-        if claim.classifiers is not None and table.classifier not in claim.classifiers:
-            continue
-        if claim.widths is not None and table.width not in claim.widths:
-            continue
-        for (kind, _), named in sorted(rows.items()):
-            if claim.first in named and claim.second in named:
-                add(claim, kind, named[claim.first], named[claim.second])
-    mfcc = next((row for row in table.rows if row.architecture == "mfcc"), None)
-    networks = [row for row in table.rows if row.rank and not row.is_baseline]
-    if mfcc and networks:
-        # The best network was picked among many: its lead needs the test that knows, its lag does not.
-        p = mfcc.comparison.p if mfcc.comparison else None
-        verdict = None if p is None else "reproduced" if p <= 0.05 else "undecided"
-        add(BEST_CLAIM, networks[0].input, networks[0], mfcc, verdict)
-    return found
-
-
-def _verdict(relation: str, difference: statistics.Difference) -> str:
-    differs = difference.low > 0 or difference.high < 0
-    if relation == "=":
-        within = max(abs(difference.low), abs(difference.high)) <= EQUALITY_MARGIN
-        return "refuted" if differs else "reproduced" if within else "undecided"
-    return "undecided" if not differs else "reproduced" if difference.low > 0 else "refuted"
 
 
 def _make_rankings(tables: list[Table]) -> list[Ranking]:
@@ -831,7 +742,11 @@ def _make_rankings(tables: list[Table]) -> list[Ranking]:
         order = np.argsort(ranks, kind="stable")
         rows = [ranked[0][common[index]] for index in order]
         correlation = statistics.rank_correlation(np.round(scores, 9))
-        title = classifier if classifier == trained.NAME else ", ".join([classifier, f"scaling {scaling}", "free n" if width is None else f"width {width}"])
+        title = (
+            classifier
+            if classifier == trained.NAME
+            else ", ".join([classifier, f"scaling {scaling}", "free n" if width is None else f"width {width}"])
+        )
         labels = tuple(group[0].full_label(row) for row in rows)
         rankings.append(Ranking(title, tuple(datasets), labels, ranks[order], correlation))
     return rankings

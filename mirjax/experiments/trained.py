@@ -1,9 +1,10 @@
 """What a report says of trained networks alone: how they were trained, and what training adds to untrained features.
 
-Convention: *options* are those of a record. An option that is off (None, False, 0, "none", an empty list, targets of 0 and 1)
-counts as one that is not there. Options of two rows can be compared when the names of one hold those of the other: two
-trainings can, a training and the trees of the descriptors baseline cannot.
-Names: :data:`NAME`, :data:`SELECTION_NOTES`, :func:`own_options`, :func:`shared_options`, :func:`options_text`, :class:`Gain`, :func:`compare_with_untrained`.
+Convention: *options* are those of a record. An option that is off (None, False, 0, "none", an empty list, targets of 0 and
+1) counts as one that is not there. Options of two rows can be compared when the names of one, and there are some, hold
+those of the other: two trainings can, a training and the trees of the descriptors baseline cannot.
+Names: :data:`NAME`, :func:`own_options`, :func:`shared_options`, :func:`options_text`, :func:`notes_on`, :class:`Gain`,
+:func:`compare_with_untrained`.
 """
 
 from collections.abc import Sequence
@@ -12,12 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from mirjax import statistics
+from mirjax.experiments import curves
 from mirjax.models import zoo
 
 NAME = "trained"  # of the classifier in records of trained networks
 OFF = (None, False, 0, "none", [], [0.0, 1.0])
 # Said elsewhere, or of no meaning where what they belong to is off.
-UNSAID = {"labels"}
+UNSAID = ("labels",)
+USUAL = {"accumulate": 1, "train_share": 1.0, "parallel": "jit", "hear": "auto", "loss": "auto"}
 BELONG_TO = {"l2_on": "l2", "l2_reduction": "l2", "l2_coupled": "l2"}
 SELECTION_NOTES = {
     "validation": "validation: of the epoch that was best on the validation clips (the last one where there are none)",
@@ -41,7 +44,7 @@ def own_options(options: dict, others: Sequence[dict]) -> list[str]:
     Returns:
         `name=value` (`name` for True) of each, by name.
     """
-    alike = [other for other in others if other.keys() <= options.keys() or other.keys() >= options.keys()]
+    alike = [o for o in others if o and (o.keys() <= options.keys() or o.keys() >= options.keys())]
     return [
         name if value is True else f"{name}={value_text(value)}"
         for name, value in sorted(options.items())
@@ -63,6 +66,7 @@ def shared_options(options: Sequence[dict]) -> dict:
         for name, value in sorted(first.items())
         if _on(value) is not None
         and name not in UNSAID
+        and value != USUAL.get(name)
         and (name not in BELONG_TO or _on(first.get(BELONG_TO[name])) is not None)
         and all(other.get(name) == value for other in rest)
     }
@@ -83,6 +87,24 @@ def value_text(value) -> str:
 def _on(value):
     """The value, or None when it is off."""
     return None if value in OFF else value
+
+
+def notes_on(table, networks: Sequence) -> list[str]:
+    """What stands below a table of how its networks were trained.
+
+    Args:
+        table: a `report.Table` or `tag_report.TagTable`.
+        networks: its rows but the baselines.
+
+    Returns:
+        How weights were chosen, the options that all share, and the epochs it took.
+    """
+    if not networks:
+        return []
+    notes = [f"Weights {note}." for name, note in SELECTION_NOTES.items() if name in table.selection.split()]
+    if shared := shared_options([row.options for row in networks]):
+        notes.append(f"How all networks were trained (what is off or usual is not said): {options_text(shared)}.")
+    return [*notes, *filter(None, [curves.describe([(table.full_label(row), row.curves) for row in networks])])]
 
 
 @dataclass(frozen=True)
@@ -112,7 +134,15 @@ class Gain:
         points = [100 * value for value in (self.difference.difference, self.difference.low, self.difference.high)]
         p = "<.001" if self.p_holm < 0.001 else f"{self.p_holm:.3f}"
         scores = [f"{100 * self.trained:.1f}", f"{100 * self.untrained:.1f}"]
-        return [self.dataset, self.network, *scores, self.by, f"{points[0]:+.1f}", f"{points[1]:+.1f} to {points[2]:+.1f}", p]
+        return [
+            self.dataset,
+            self.network,
+            *scores,
+            self.by,
+            f"{points[0]:+.1f}",
+            f"{points[1]:+.1f} to {points[2]:+.1f}",
+            p,
+        ]
 
 
 def compare_with_untrained(tables: Sequence[tuple]) -> tuple[Gain, ...]:
@@ -128,7 +158,11 @@ def compare_with_untrained(tables: Sequence[tuple]) -> tuple[Gain, ...]:
     for table, clips in tables:
         if table.classifier != NAME:
             continue
-        beside = [(t, c) for t, c in tables if t.classifier != NAME and (t.dataset, t.protocol) == (table.dataset, table.protocol)]
+        beside = [
+            (t, c)
+            for t, c in tables
+            if t.classifier != NAME and (t.dataset, t.protocol) == (table.dataset, table.protocol)
+        ]
         for row in table.rows:
             if row.rank and not row.is_baseline and (gain := _gain(table, row, clips, beside)):
                 found.append(gain)

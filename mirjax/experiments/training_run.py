@@ -248,22 +248,6 @@ class Run(cells.Run):
             shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
         return rows, predictions
 
-    def records(self, cell, clips, partition, outcomes, prints, seconds, sizes) -> list[dict]:
-        """As of a screening; of tags and values, the metrics that they have."""
-        from mirjax import metrics
-
-        shown, prints = list(outcomes[0][1]), iter(prints)
-        if tuple(shown) == metrics.METRICS:
-            return super().records(cell, clips, partition, outcomes, list(prints), seconds, sizes)
-        blank = [(fold, dict.fromkeys(metrics.METRICS), chosen) for fold, _, chosen in outcomes]
-        unnamed = [None] * (len(blank) * len(metrics.METRICS))
-        rows = super().records(cell, clips, partition, blank, unnamed, seconds, sizes)[:: len(metrics.METRICS)]
-        return [
-            row | {"metric": metric, "value": values[metric], "fingerprint": next(prints)}
-            for row, (_, values, _) in zip(rows, outcomes, strict=True)
-            for metric in shown
-        ]
-
     def fitting(self, cell, clips, partition, fold, name, begin) -> "Fitting":
         """What trains a cell on a fold; a study may put something else in its place."""
         return Fitting(self, cell, clips, fold, name, begin)

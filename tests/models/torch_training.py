@@ -188,11 +188,11 @@ def of_digits():
     return rows, standardised(patches.reshape(STEPS, ROWS, SAMPLES), clips), label
 
 
-def case(make_network, optimisers, rows, patches, label):
+def case(make_network, seed, optimisers, rows, patches, label):
     """One case of `parity`; every optimiser begins with the same weights."""
     outputs, first = {"label": label}, None
     for name in optimisers:
-        network = draw(make_network(), 5)
+        network = draw(make_network(), seed)
         first = tree(network)
         losses, weights = train(network, name, patches, label)
         outputs |= {f"{name}/losses": losses}
@@ -210,9 +210,11 @@ def make():
     torch.set_num_threads(1)
     log_mel, digits = of_log_mel(), of_digits()
     tags = np.eye(DIGITS, dtype=np.float32)[digits[2]] + np.eye(DIGITS, dtype=np.float32)[(digits[2] + 3) % DIGITS]
+    # From some weights rounding errors grow a hundredfold in twenty steps (torch in float32 against float64 shows it);
+    # these seeds are of the calmer ones.
     return {
-        "spectrogram": case(lambda: Spectrogram(norm=False), ("sgd", "adam"), *log_mel),
-        "waveform": case(Sample, ("sgd", "adam"), *digits),
-        "spectrogram_norm": case(lambda: Spectrogram(norm=True), ("nesterov", "adamw"), *log_mel),
-        "waveform_norm": case(Waveform, ("nesterov", "adamw"), digits[0], digits[1], tags),
+        "spectrogram": case(lambda: Spectrogram(norm=False), 4, ("sgd", "adam"), *log_mel),
+        "waveform": case(Sample, 4, ("sgd", "adam"), *digits),
+        "spectrogram_norm": case(lambda: Spectrogram(norm=True), 4, ("nesterov", "adamw"), *log_mel),
+        "waveform_norm": case(Waveform, 5, ("nesterov", "adamw"), digits[0], digits[1], tags),
     }
