@@ -12,7 +12,8 @@ private: this is the template, and any manifest `path,label,split` will do.
         architectures=at_scale_waveform/songs_1m,at_scale_spectrogram/songs_1m
 
 The songs' network of the waveform has nine layers and takes 15 s. `labels=values` (tag:0.3|other:0.9) gives √MSE, for
-the quasi-uniform tags; `labels=many` ROC-AUC and PR-AUC. Tags are not stratified: a share is a random one.
+the quasi-uniform tags; `labels=many loss=squared_error` ROC-AUC and PR-AUC of the others, learnt as those songs' tags
+were. Tags are not stratified: a share is a random one.
 Clips of one class each (`labels=one`, the default) are judged by accuracy.
 
 Time: 18 trainings, meant for a GPU; architectures=at_scale_spectrogram n=2 epochs=20 is for a laptop.

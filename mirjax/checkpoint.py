@@ -2,18 +2,22 @@
 
 A checkpoint holds the state of training and the best weights so far, and a description (JSON) of what they belong to:
 the network, the configuration, the data. The data position follows from the step, so no reader's state is kept. A
-checkpoint comes to be under another name and is renamed at last; what a kill leaves behind is cleared when the folder
-is opened. The newest two are kept: should the newest be damaged, the one before it gives the same end, later.
+checkpoint comes to be under another name and is renamed at last; what a kill leaves behind is cleared before the next
+one is saved. The newest two are kept: should the newest be damaged (its values have a checksum), the one before it
+gives the same end, later.
 
 Values are restored bit for bit, on any number of devices.
-Names: `Checkpoints`, `CheckpointError`. Orbax is used here only.
+Names: `Checkpoints`, `CheckpointError`, `clear`. Orbax is used here only.
 """
 
 import contextlib
 import errno
 import json
 import logging
+import os
 import shutil
+import sys
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -22,6 +26,7 @@ import numpy as np
 
 _log = logging.getLogger("mirjax")
 _STATE, _ABOUT = "state", "about"
+_MOST_TOLD = 6  # differences in an error
 
 
 class CheckpointError(ValueError):
@@ -33,7 +38,7 @@ class Checkpoints:
 
     Args:
       folder: where they lie; made when it is not there.
-      about: what they belong to, JSON values by name: `architecture`, `configuration`, …; compared when one is restored.
+      about: what they belong to, JSON values by name: `architecture`, `configuration`, …; compared on restoring.
     """
 
     def __init__(self, folder, about: Mapping):
@@ -41,11 +46,12 @@ class Checkpoints:
         self.about = json.loads(json.dumps(about))
 
     @contextlib.contextmanager
-    def _manager(self) -> Iterator:
+    def _manager(self, *, saves: bool) -> Iterator:
         import orbax.checkpoint as ocp
 
+        # Orbax clears in the background and waits for that before it saves, but not before it closes.
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=2, enable_async_checkpointing=False, cleanup_tmp_directories=True, create=True
+            max_to_keep=2, enable_async_checkpointing=False, cleanup_tmp_directories=saves, create=saves
         )
         with _quiet(), ocp.CheckpointManager(self.folder, options=options) as manager:
             yield manager
@@ -58,14 +64,13 @@ class Checkpoints:
         """
         import orbax.checkpoint as ocp
 
-        step = int(tree["state"].step)
+        step, arrays = int(tree["state"].step), _arrays(tree)
+        note = {"about": self.about, "leaves": _leaves(arrays), "checksum": _checksum(arrays)}
         try:
-            with self._manager() as manager:
+            with self._manager(saves=True) as manager:
                 manager.save(
                     step,
-                    args=ocp.args.Composite(
-                        **{_STATE: ocp.args.StandardSave(_arrays(tree)), _ABOUT: ocp.args.JsonSave(self.about)}
-                    ),
+                    args=ocp.args.Composite(**{_STATE: ocp.args.StandardSave(arrays), _ABOUT: ocp.args.JsonSave(note)}),
                     force=True,
                 )
         except (OSError, ValueError) as error:
@@ -90,47 +95,59 @@ class Checkpoints:
 
         if not self.folder.is_dir():
             return None
-        with self._manager() as manager:
+        arrays = _arrays(like)
+        with self._manager(saves=False) as manager:
             steps = sorted(manager.all_steps(), reverse=True)
             failures = []
             for step in steps:
                 try:
-                    about = manager.restore(step, args=ocp.args.Composite(**{_ABOUT: ocp.args.JsonRestore()}))[_ABOUT]
+                    note = manager.restore(step, args=ocp.args.Composite(**{_ABOUT: ocp.args.JsonRestore()}))[_ABOUT]
+                    about, leaves, checksum = (note[name] for name in ("about", "leaves", "checksum"))
                 except Exception as error:  # a torn file raises almost anything
                     failures.append(f"step {step}: {_first_line(error)}")
                     continue
-                self._compare(about, step)
+                self._compare(self.about, about, step)
+                self._compare(_leaves(arrays), leaves, step)
                 try:
-                    args = ocp.args.Composite(**{_STATE: ocp.args.StandardRestore(_arrays(like))})
-                    restored = _like(manager.restore(step, args=args)[_STATE], like)
+                    args = ocp.args.Composite(**{_STATE: ocp.args.StandardRestore(arrays)})
+                    restored = manager.restore(step, args=args)[_STATE]
+                    if _checksum(restored) != checksum:
+                        raise ValueError("its values are not those that were saved")
                 except Exception as error:
                     failures.append(f"step {step}: {_first_line(error)}")
                     continue
                 for failure in failures:
                     _log.warning("%s: damaged checkpoint left aside, %s", self.folder, failure)
                     shutil.rmtree(self.folder / failure.split()[1].rstrip(":"), ignore_errors=True)
-                return restored
+                return _like(restored, like)
         if failures:
             raise CheckpointError(
                 f"no checkpoint in {self.folder} can be read ({'; '.join(failures)}); delete the folder to begin anew"
             )
         return None
 
-    def _compare(self, there: Mapping, step: int) -> None:
+    def _compare(self, here: Mapping, there: Mapping, step: int) -> None:
         differing = [
-            f"{name}: {self.about.get(name)!r} (there: {there.get(name)!r})"
-            for name in sorted({*there, *self.about})
-            if there.get(name) != self.about.get(name)
+            f"{name}: {here.get(name)!r} (there: {there.get(name)!r})"
+            for name in sorted({*there, *here})
+            if there.get(name) != here.get(name)
         ]
         if differing:
+            more = f" and {len(differing) - _MOST_TOLD} more" if len(differing) > _MOST_TOLD else ""
             raise CheckpointError(
-                f"checkpoint {step} in {self.folder} is of another run: {'; '.join(differing)}. Choose another folder, or "
-                "give those values"
+                f"checkpoint {step} in {self.folder} is of another run: {'; '.join(differing[:_MOST_TOLD])}{more}. "
+                "Choose another folder, or give those values"
             )
 
-    def clear(self) -> None:
-        """Delete all checkpoints of the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+
+def clear(folder) -> None:
+    """Delete a folder with all checkpoints in it; what a kill leaves of it the next call deletes."""
+    folder = Path(folder)
+    doomed = folder.with_name(f".{folder.name}.deleted")
+    shutil.rmtree(doomed, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(folder, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def _is_key(leaf) -> bool:
@@ -140,6 +157,23 @@ def _is_key(leaf) -> bool:
 def _arrays(tree):
     """The leaves as numpy arrays, PRNG keys as their data."""
     return jax.tree.map(lambda leaf: np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf), tree)
+
+
+def _leaves(arrays) -> dict[str, str]:
+    """Type and shape of every array, by its path."""
+    leaves = jax.tree_util.tree_leaves_with_path(arrays)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in leaves
+    }
+
+
+def _checksum(arrays) -> int:
+    """CRC-32 of all values, in the order of the leaves."""
+    found = 0
+    for leaf in jax.tree.leaves(arrays):
+        found = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8).data if leaf.size else b"", found)
+    return found
 
 
 def _like(restored, like):
@@ -163,12 +197,23 @@ def _first_line(error) -> str:
 
 @contextlib.contextmanager
 def _quiet():
-    """Orbax and absl tell of every step; warnings and errors are enough."""
+    """Orbax and absl tell of every step; warnings and errors are enough.
+
+    Of a torn file one error is: the other threads of its reader cannot deliver theirs any more, and say so each.
+    """
     levels = {name: logging.getLogger(name).level for name in ("absl", "orbax")}
+    hook = sys.unraisablehook
+
+    def tell(what):
+        if str(what.exc_value) != "Event loop is closed":
+            hook(what)
+
     for name in levels:
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    sys.unraisablehook = tell
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)

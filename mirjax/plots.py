@@ -22,7 +22,7 @@ What is here
 * :func:`plot_rank_scatter`, :func:`plot_rank_correlations`: untrained against trained ranks
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -363,14 +363,14 @@ def _place_labels(axis, named, points) -> None:
 
 
 MOST_CURVES = 24  # networks of one figure
-_CURVES = {"train_loss": ("training", COLOURS[0]), "valid_loss": ("validation", COLOURS[1])}
+_CURVES = {"train_loss": COLOURS[0], "valid_loss": COLOURS[1]}
 
 
 def plot_curves(panels, path) -> None:
     """Draw learning curves, a panel a network: losses above, what was measured beside them below.
 
-    A thin line is one fold and seed, a dot the epoch whose weights were kept; the thick line is the mean, as far as at least
-    half of them went. Where the rate changes, its scale is a grey line against the right edge.
+    A thin line is one fold and seed, a dot the epoch whose weights were kept; the thick line is the mean, as far as at
+    least half of them went. Where the rate changes, its scale is a dashed grey line against the right edge.
 
     Args:
         panels: (data set, network, curves with rows of `mirjax.experiments.curves.Curve`); the first 24 are drawn.
@@ -384,86 +384,71 @@ def plot_curves(panels, path) -> None:
     if not panels:
         raise ValueError("no learning curves to plot; train networks first")
     shown = panels[:MOST_CURVES]
-    columns = min(len(shown), 3)
+    columns = 2 if len(shown) == 4 else min(len(shown), 3)
     rows = -(-len(shown) // columns)
     figure = Figure(figsize=(6.2 if columns == 1 else 4.2 * columns, 3.9 * rows + 0.5), layout="constrained", dpi=150)
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(h_pad=0.05, w_pad=0.08)
+    figure.get_layout_engine().set(h_pad=0.05, w_pad=0.08, hspace=0, wspace=0)
     grid = figure.add_gridspec(rows, columns)
-    several, changes, metrics = len({dataset for dataset, _, _ in panels}) > 1, False, False
+    several, looks = len({dataset for dataset, _, _ in panels}) > 1, {}
     for place, (dataset, network, curves) in enumerate(shown):
         drawn = [curve for curve in curves if curve.rows]
-        measured = [curve.metric for curve in drawn if curve.metric]
-        below = grid[place].subgridspec(
-            2 if measured else 1, 1, height_ratios=(3, 2) if measured else None, hspace=0.04
-        )
-        losses = figure.add_subplot(below[0])
-        for name, (_, colour) in _CURVES.items():
-            _plot_runs(losses, drawn, name, colour)
-        changes |= _plot_scale(losses, drawn)
+        measured = next((curve.metric for curve in drawn if curve.metric), None)
+        parts = grid[place].subgridspec(2, 1, height_ratios=(3, 2)) if measured else [grid[place]]
+        losses = last = figure.add_subplot(parts[0])
+        for name, label in (("train_loss", "training loss"), ("valid_loss", "validation loss")):
+            looks |= _plot_runs(losses, drawn, name, label)
+        looks |= _plot_scale(losses, drawn)
         losses.set_ylabel("loss", **STYLE)
         _finish(losses, f"{dataset}: {network}" if several else network)
-        last = losses
         if measured:
-            metrics, last = True, figure.add_subplot(below[1], sharex=losses)
-            _plot_runs(last, drawn, measured[0], COLOURS[2])
-            last.set_ylabel(measured[0].removeprefix("valid_").replace("roc_auc", "ROC-AUC").replace("_", " "), **STYLE)
+            last = figure.add_subplot(parts[1], sharex=losses)
+            looks |= _plot_runs(last, drawn, measured, "metric of the validation clips")
+            last.set_ylabel(measured.removeprefix("valid_").replace("roc_auc", "ROC-AUC").replace("_", " "), **STYLE)
             losses.tick_params(labelbottom=False)
             _finish(last, "")
         losses.set_xlim(0, 1.02 * max(curve.rows[-1]["epoch"] for curve in drawn) + 0.1)
         last.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         last.set_xlabel("epoch", **STYLE)
-    handles = [Line2D([], [], color=colour, linewidth=2, label=f"{name} loss") for name, colour in _CURVES.values()]
-    handles += (
-        [Line2D([], [], color=COLOURS[2], linewidth=2, label="metric of the validation clips")] if metrics else []
-    )
-    handles.append(
-        Line2D([], [], color="#666666", marker="o", markersize=4, linestyle="", label="weights that were kept")
-    )
-    handles += (
-        [Line2D([], [], color="#999999", linewidth=1, linestyle=(0, (3, 1)), label="scale of the rate (right)")]
-        if changes
-        else []
-    )
-    handles += (
-        [Line2D([], [], linestyle="", label=f"the first {len(shown)} of {len(panels)}")]
-        if len(shown) < len(panels)
-        else []
-    )
+    if len(shown) < len(panels):
+        looks[f"the first {len(shown)} of {len(panels)}"] = {"linestyle": ""}
+    handles = [Line2D([], [], label=label, **look) for label, look in looks.items()]
     _legend(figure, handles, 2 if columns == 1 else 3)
     _save(figure, path)
 
 
-def _plot_runs(axis, curves, name, colour) -> None:
-    """One measure of several runs, thin, and their mean, thick."""
-    found = []
+def _plot_runs(axis, curves, name, label) -> dict:
+    """One measure of several runs, thin, and their mean, thick; what to say of it in the legend."""
+    colour, found, looks = _CURVES.get(name, COLOURS[2]), [], {}
     for curve in curves:
-        points = [(row["epoch"], row[name]) for row in curve.rows if name in row]
-        if not points:
-            continue
-        found.append(dict(points))
-        axis.plot(*zip(*points, strict=True), color=colour, linewidth=0.7, alpha=0.45)
-        if curve.best in found[-1] and name != "train_loss":
-            axis.plot(curve.best, found[-1][curve.best], "o", color=colour, markersize=3)
+        run = {row["epoch"]: row[name] for row in curve.rows if name in row}
+        if run:
+            found.append(run)
+        if curve.best in run and name != "train_loss":
+            axis.plot(curve.best, run[curve.best], "o", color=colour, markersize=3.5, zorder=3)
+            looks["weights that were kept"] = {"color": "#666666", "marker": "o", "markersize": 4, "linestyle": ""}
+    for run in found:
+        single = len(found) == 1
+        axis.plot(
+            list(run), list(run.values()), color=colour, linewidth=1.6 if single else 0.7, alpha=1 if single else 0.45
+        )
     if len(found) > 1:
-        epochs = sorted({epoch for run in found for epoch in run})
-        means = {
-            e: np.mean([run[e] for run in found if e in run])
-            for e in epochs
-            if 2 * sum(e in r for r in found) >= len(found)
-        }
-        axis.plot(list(means), list(means.values()), color=colour, linewidth=2)
+        counts = Counter(epoch for run in found for epoch in run)
+        epochs = sorted(epoch for epoch, count in counts.items() if 2 * count >= len(found))
+        means = [np.mean([run[epoch] for run in found if epoch in run]) for epoch in epochs]
+        axis.plot(epochs, means, color=colour, linewidth=2)
+    return ({label: {"color": colour, "linewidth": 2}} if found else {}) | looks
 
 
-def _plot_scale(axis, curves) -> bool:
-    """The scale of the learning rate against an axis on the right, where it changes; whether it does."""
+def _plot_scale(axis, curves) -> dict:
+    """The scale of the rate against an axis on the right, where it changes; what to say of it in the legend."""
     runs = [[(row["epoch"], row["scale"]) for row in curve.rows] for curve in curves]
     if len({scale for run in runs for _, scale in run}) < 2:
-        return False
-    beside = axis.twinx()
+        return {}
+    beside, look = axis.twinx(), {"color": "#888888", "linewidth": 0.8, "linestyle": (0, (3, 1))}
     for run in runs:
         epochs, scales = zip(*run, strict=True)
-        beside.step(epochs, scales, where="post", color="#999999", linewidth=0.8, linestyle=(0, (3, 1)), alpha=0.8)
+        beside.step(epochs, scales, where="post", **look)
     beside.set_yscale("log")
     known = sorted({scale for run in runs for _, scale in run if scale > 0}, reverse=True)
     ticks = known[:: -(-len(known) // 6)]
@@ -471,7 +456,7 @@ def _plot_scale(axis, curves) -> bool:
     beside.set_yticks([], minor=True)
     beside.tick_params(labelsize=7, length=2.5, colors="#777777")
     beside.spines[["top", "right"]].set_visible(False)
-    return True
+    return {"scale of the rate (right)": look}
 
 
 def plot_batchnorm(panels, path) -> None:

@@ -89,7 +89,8 @@ def synflow(model, variables, x, labels) -> float:
     Batch norms are at mean 0, variance 1, scale 1, shift 0 (a factor of 1 / √(1 + ε) is left of each), and their own
     parameters are left out of the sum (each layer of them would add R once more). Computed in float64; the logarithm,
     as a product of layers grows with depth. In a network of homogeneous layers one after the other it is
-    log₁₀ (number of layers · R). −inf where R is dead.
+    log₁₀ (number of layers · R). −inf where R is dead; so are recurrent layers with gates, which positive weights shut
+    (z = 1 keeps the first state for ever): SynFlow says nothing of them, leave them out of its ranking.
 
     Raises:
       ValueError: a network without a head.

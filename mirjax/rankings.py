@@ -5,7 +5,8 @@ Convention
 A networks are scored twice, untrained and trained (or by a proxy and trained). Scores come as `[A]`, as `[A, S]` with
 S seeds of each network, or as `[A, S, M]`, 1 where the decision on one of M clips was right, else 0. Higher is better.
 Seeds are *nested*: seed 0 of one network has nothing to do with seed 0 of another, and the two sides may have different
-numbers of them. Clips are *crossed*: all networks meet the same M. A network's score is its mean.
+numbers of them. Clips are *crossed*: all networks meet the same M. A network's score is its mean. Infinite scores `[A]`
+(some proxies give them) rank at the ends.
 
 What the interval is of
 -----------------------
@@ -402,9 +403,9 @@ def _scores(values, name) -> np.ndarray:
     values = np.asarray(values, float)
     if values.ndim not in (1, 2, 3) or not values.size:
         raise ValueError(f"{name} {values.shape} must be [networks], [networks, seeds] or [networks, seeds, clips]")
-    if not np.isfinite(values).all():
-        raise ValueError(f"{name} holds NaN or infinite scores; leave those networks out, or rank them yourself")
-    return values
+    if np.isnan(values).any() or (values.ndim > 1 and np.isinf(values).any()):
+        raise ValueError(f"{name} holds NaN, or infinities to average; leave those networks out, or give ranks [A]")
+    return _ranks(values) if np.isinf(values).any() else values
 
 
 def _sides(untrained, trained) -> tuple[list, int]:

@@ -10,7 +10,8 @@ gradients are accumulated, so that none of these changes what is learnt.
 batches by number, so that a run goes on exactly where it was interrupted, and keeps the best weights by validation.
 Everything that the continuation depends on is in `TrainState` and `Best`, which `mirjax.checkpoint` saves.
 
-Dropout and augmentation draw for the whole batch under jit, whatever the devices; under pmap every device draws its own.
+Dropout and augmentation draw for the whole batch under jit, whatever the devices; under pmap every device draws its
+own.
 
 Names: `TrainState`, `Best`, `Step`, `make_step`, `fit`, `is_better`, `worst`, `NotFinite`, `Interrupted`.
 """
@@ -93,9 +94,7 @@ class TrainState:
         return {"params": self.params if self.average is None else self.average, **self.state}
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass, data_fields=("variables", "value", "step"), meta_fields=()
-)
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("variables", "value", "step"), meta_fields=())
 @dataclasses.dataclass(frozen=True)
 class Best:
     """The best weights so far, by a metric of the validation clips.
@@ -138,7 +137,9 @@ def _accumulated(task, params, state, batch, key, axis, parts):
         return (jax.tree.map(jnp.add, gradients, more), sums + added, state), losses
 
     start = jax.tree.map(jnp.zeros_like, params), jnp.zeros(2, jnp.result_type(float)), state
-    (gradients, sums, state), losses = lax.scan(add, start, (jnp.arange(parts), split))
+    # Within a loop XLA differentiates convolutions dozens of times slower on a CPU.
+    unroll = parts if jax.default_backend() == "cpu" else 1
+    (gradients, sums, state), losses = lax.scan(add, start, (jnp.arange(parts), split), unroll=unroll)
     return gradients, sums, state, jnp.moveaxis(losses, 0, 1).reshape(-1)
 
 
@@ -161,7 +162,9 @@ def _update(task, optimiser, parts, decay, penalty, axis, state: TrainState, bat
         reported = sums + jnp.stack([sums[1] * penalty(state.params).astype(sums.dtype), jnp.zeros((), sums.dtype)])
     average = state.average
     if decay is not None:
-        average = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, params)
+        # A short memory at first, or the drawn weights would stay in it for long.
+        keep = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
+        average = jax.tree.map(lambda old, new: (old + (1 - keep) * (new - old)).astype(old.dtype), average, params)
     new = TrainState(
         step=state.step + 1,
         params=params,
@@ -288,6 +291,7 @@ class Step:
         return jax.jit(functools.partial(_update, *settings, None), donate_argnums=0, out_shardings=out)
 
     def __call__(self, state: TrainState, batch: Mapping) -> tuple[TrainState, dict[str, jax.Array]]:
+        """One step."""
         return self._compiled(state, self.put(batch))
 
 
@@ -323,7 +327,8 @@ def make_step(
       optimiser: from `mirjax.optimisers.make_optimiser`, or any of optax's.
       parallel: `jit` or `pmap`.
       accumulate: parts in which a batch is worked through, for memory.
-      average: decay of a moving average of the weights, with which is evaluated; None for none.
+      average: decay of a moving average of the weights, with which is evaluated, at most (1 + t) / (10 + t) after t
+        steps; None for none.
       penalty: params → number, such as an L2 term that the optimiser adds to gradients, to be told in the loss as well.
       devices: all of all processes when None.
 
@@ -372,9 +377,10 @@ def fit(
       steps_per_epoch: batches of an epoch.
       evaluate: variables → metrics of the validation clips, named `valid_…`; called after each epoch.
       best: of a saved run; None at the start.
-      monitor: the metric by which the best weights are kept: the smallest if its name ends in `loss` or `rmse`, else the
-        largest; without `evaluate`, the last weights are the best.
-      save: writes a checkpoint of the whole run. Called about every `save_seconds`, at the end and when interrupted.
+      monitor: the metric by which the best weights are kept: the smallest if its name ends in `loss` or `rmse`, else
+        the largest; without `evaluate`, the last weights are the best.
+      save: writes a checkpoint of the whole run. Called about every `save_seconds` (with several processes, at the next
+        end of an epoch), at the end and when interrupted.
       save_seconds: between two checkpoints.
       on_epoch: takes the row of each epoch: `epoch, step, seconds, scale, train_loss, …`.
       name_clips: number of a step → what to call its clips in an error.
@@ -424,7 +430,10 @@ def fit(
                     progress.set_postfix({name: f"{row[name]:.4g}" for name in ("train_loss", monitor) if name in row})
                 finished = number >= total or bool(looked.stop)
             stop = interruption.requested(number)
-            if save is not None and (finished or stop or time.monotonic() - saved_at > save_seconds):
+            due = time.monotonic() - saved_at > save_seconds
+            if jax.process_count() > 1:  # all of them save together, or none; one clock decides, at the end of an epoch
+                due = number % steps_per_epoch == 0 and _first_says(due)
+            if save is not None and (finished or stop or due):
                 _check(step, pending, name_clips)
                 save(step.host(state), best)
                 saved_at = time.monotonic()
@@ -468,6 +477,13 @@ def _check(step, pending, name_clips) -> None:
         f"step {number}: the loss is {loss:g} and its gradient's norm {norm:g}{named}; the last checkpoint is kept. "
         "Lower the learning rate, clip gradients (clip_norm=5), or look at those clips"
     )
+
+
+def _first_says(claim: bool) -> bool:
+    """What the first process claims, in all of them."""
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(claim)))
 
 
 class _Interruption:

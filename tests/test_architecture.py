@@ -10,7 +10,18 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mirjax"
 FLOORS = [
-    {"signal", "classifiers", "metrics", "decisions", "rules", "optimisers", "results", "statistics", "rankings", "config"},
+    {
+        "signal",
+        "classifiers",
+        "metrics",
+        "decisions",
+        "rules",
+        "optimisers",
+        "results",
+        "statistics",
+        "rankings",
+        "config",
+    },
     {"data", "models"},
     {"features", "inspection", "train", "checkpoint", "processes", "proxies"},
     {"tasks"},
@@ -82,7 +93,17 @@ def test_the_reader_sees_every_form_of_import(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "module", ["config", "results", "metrics", "models.zoo", "data.catalogue", "experiments.screening", "experiments.training", "rules"]
+    "module",
+    [
+        "config",
+        "results",
+        "metrics",
+        "models.zoo",
+        "data.catalogue",
+        "experiments.screening",
+        "experiments.training",
+        "rules",
+    ],
 )
 def test_names_are_known_without_jax(module):
     """A command line that only looks names up must not pay for JAX."""

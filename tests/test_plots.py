@@ -309,3 +309,64 @@ def test_taggram(tmp_path, monkeypatch):
         plots.plot_taggram(np.arange(4), values, tmp_path / "c.png", tags=["a", "b"])
     with pytest.raises(ValueError, match=r"values of shape \(4, 3\) and 3 times"):
         plots.plot_taggram(np.arange(3), values, tmp_path / "c.png")
+
+
+# ── learning curves ──
+
+
+def make_curve(epochs, *, best=None, metric="valid_accuracy", scales=(1.0,), valid=True):
+    from mirjax.experiments.curves import Curve
+
+    rows = []
+    for epoch in range(1, epochs + 1):
+        row = {"epoch": epoch, "step": epoch, "scale": scales[min(epoch, len(scales)) - 1], "train_loss": 1 / epoch}
+        rows.append(row | ({"valid_loss": 2 / epoch, metric: epoch / 10} if valid else {}))
+    return Curve(0, "0", epochs, best, metric if valid else None, tuple(rows))
+
+
+def test_curves_by_hand(tmp_path, monkeypatch):
+    """By hand: thin lines are the runs, the thick one their mean as far as half of them went, dots best epochs."""
+    kept = keep(monkeypatch)
+    runs = (make_curve(4, best=2, scales=(1.0, 1.0, 0.5)), make_curve(2, best=1), make_curve(3, best=3))
+    plots.plot_curves([("set", "$net_(", runs)], tmp_path / "a.png")
+    is_png(tmp_path / "a.png")
+    losses, beside, measured = (
+        kept[0].axes if kept[0].axes[1].get_yscale() == "log" else np.array(kept[0].axes)[[0, 2, 1]]
+    )
+    assert losses.get_title(loc="left") == "$net_(" and measured.get_ylabel() == "accuracy"
+    thick = [line for line in losses.lines if line.get_linewidth() == 2]
+    assert [list(line.get_xdata()) for line in thick] == [[1, 2, 3], [1, 2, 3]]
+    assert list(thick[0].get_ydata()) == pytest.approx([1, 1 / 2, 1 / 3])
+    thin = [line for line in losses.lines if line.get_linewidth() == 0.7]
+    assert sorted(len(line.get_xdata()) for line in thin) == [2, 2, 3, 3, 4, 4]
+    dots = [(line.get_xdata()[0], line.get_ydata()[0]) for line in measured.lines if line.get_marker() == "o"]
+    assert dots == [(2, pytest.approx(0.2)), (1, pytest.approx(0.1)), (3, pytest.approx(0.3))]
+    assert list(beside.lines[0].get_ydata()) == [1, 1, 0.5, 0.5]
+    assert [text.get_text() for text in beside.get_yticklabels()] == ["1", "0.5"]
+    labels = [text.get_text() for text in kept[0].legends[0].get_texts()]
+    assert {"training loss", "validation loss", "weights that were kept", "scale of the rate (right)"} < set(labels)
+
+
+def test_curves_without_validation_and_of_many_networks(tmp_path, monkeypatch):
+    """By hand: one panel without dots, second axis or legend for them; 24 panels of 26 networks, and that is said."""
+    kept = keep(monkeypatch)
+    plots.plot_curves([("set", "net", (make_curve(3, valid=False),))], tmp_path / "a.png")
+    (axis,) = kept[0].axes
+    assert [line.get_linewidth() for line in axis.lines] == [1.6]
+    assert [text.get_text() for text in kept[0].legends[0].get_texts()] == ["training loss"]
+    plots.plot_curves([(f"set{i % 2}", f"net{i}", (make_curve(2),)) for i in range(26)], tmp_path / "b.png")
+    assert len(kept[1].axes) == 48 and kept[1].axes[0].get_title(loc="left") == "set0: net0"
+    assert "the first 24 of 26" in [text.get_text() for text in kept[1].legends[0].get_texts()]
+    with pytest.raises(ValueError, match="no learning curves"):
+        plots.plot_curves([], tmp_path / "c.png")
+
+
+def test_another_score_is_named(monkeypatch):
+    """By hand: the axis says what is drawn; without mfcc none is in the legend."""
+    kept = figures(monkeypatch)
+    table = make_table([make_row("vgg", 0.8)])
+    table.rows = tuple(row for row in table.rows if row.architecture != "mfcc")
+    plots.plot_accuracy([table], "unused", what="score, %")
+    plots.plot_pareto([table], "unused", what="score, %")
+    assert kept[0].axes[0].get_xlabel() == "score, % (95 % interval)" and kept[1].axes[0].get_ylabel() == "score, %"
+    assert "best mfcc" not in [text.get_text() for text in kept[1].legends[0].get_texts()]

@@ -103,6 +103,13 @@ def test_synflow_of_a_linear_network_by_hand():
     assert proxies.synflow(model, dead, x, None) == -np.inf
 
 
+def test_synflow_says_nothing_of_gates():
+    """Oracle: the docstring; a GRU's gates are shut by positive weights, to the last bit."""
+    model = space.build("space/square5-d1-f32-p2x4-elu-nonorm-gru", num_classes=3)
+    variables = features.initialise(model, jax.random.key(0), 6000)
+    assert proxies.synflow(model, variables, np.zeros((1, 24, 96), np.float32), None) == -np.inf
+
+
 def test_synflow_does_not_know_of_batch_norm():
     """Oracle: the network without it, times √(1 + ε) a layer; averages, scales and shifts off their first values."""
     found = {}

@@ -185,6 +185,16 @@ def test_interval_holds_the_truth_in_every_case(case, kind):
     assert 0.93 <= held <= 0.99
 
 
+def test_infinite_scores_rank_at_the_ends():
+    """Oracle: identity; the same order in finite numbers."""
+    trained = np.random.default_rng(13).normal(size=(6, 2))
+    wild, tame = [-np.inf, 3, 1, np.inf, -np.inf, 2], [-9, 3, 1, 9, -9, 2]
+    for kind in rankings.KINDS:
+        found = [rankings.correlation_interval(x, trained, kind=kind, num_resamples=50) for x in (wild, tame)]
+        assert found[0] == found[1]
+    assert rankings.regret(wild, trained, 1) == rankings.regret(tame, trained, 1)
+
+
 # ── noise ──
 
 
@@ -289,6 +299,7 @@ def test_regret_takes_seeds_and_clips():
         (lambda: rankings.correlation_interval(np.ones((5, 2, 9)), np.ones((5, 2, 8))), "same networks and clips"),
         (lambda: rankings.correlation_interval(*np.eye(10).reshape(2, 5, 1, 10), groups=[1]), "10 clips"),
         (lambda: rankings.correlation_interval([1, np.nan, 2, 3], [1, 2, 3, 4]), "NaN"),
+        (lambda: rankings.correlation_interval(np.full((4, 2), np.inf), [1, 2, 3, 4]), "infinities"),
         (lambda: rankings.attenuation(np.eye(3), np.eye(3), kind="kendall"), "pearson"),
         (lambda: rankings.noise_ceiling(np.ones((5, 1))), "one seed"),
         (lambda: rankings.regret([1, 2], [1, 2], 3), "from 1 to 2"),

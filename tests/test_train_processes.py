@@ -69,7 +69,7 @@ def test_processes_agree_with_one(alone, tmp_path, processes):
 
 
 def test_terminated_processes_save_and_go_on(alone, tmp_path):
-    """Oracle: the undisturbed run in one process; SIGTERM comes in the middle of two processes, which agree on a step."""
+    """Oracle: the undisturbed run in one process; SIGTERM comes amid two processes, which agree on a step."""
     run = tmp_path / "run"
     process = start(tmp_path, f"workdir={run}", "processes=2")
     deadline = time.monotonic() + 200

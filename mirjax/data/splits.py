@@ -203,8 +203,8 @@ def validation(
         if len(valid) and set(labels[rest]) == set(labels[fold.train]):
             return rest, valid
     raise ValueError(
-        f"fold {fold.name!r}: no validation clips can be taken from its {len(fold.train)} training clips without losing a "
-        "class; add clips, mark some `valid` in a split column, or use validation=0"
+        f"fold {fold.name!r}: no validation clips can be taken from its {len(fold.train)} training clips without "
+        "losing a class; add clips, mark some `valid` in a split column, or use validation=0"
     )
 
 

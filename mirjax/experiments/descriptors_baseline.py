@@ -137,7 +137,8 @@ def boost(x, labels, train, valid, test, *, kind: str, num_outputs: int, rounds:
       kind: `one`, `many` or `values`.
       num_outputs: K.
       rounds: at most.
-      **settings: of scikit-learn's `HistGradientBoostingClassifier` and `…Regressor`.
+      **settings: of scikit-learn's `HistGradientBoostingClassifier` and `…Regressor`; without `min_samples_leaf` it is
+        scikit-learn's 20, or a sixth of the training clips where that is less.
 
     Returns:
       Probabilities of classes or tags, or values. A tag that all or none of the training clips have is its share.
@@ -170,6 +171,8 @@ def _boost_one(x, y, train, valid, test, target, rounds, settings):
         return np.full((len(test), 1), 1.0 if target == "class" else y[train].mean()), 0
     # Its own early stopping would take clips off the training clips at random.
     options = {"max_iter": rounds, "early_stopping": False, "random_state": 0} | settings
+    if options.get("min_samples_leaf") is None:  # with more, trees of few clips have no branches
+        options["min_samples_leaf"] = min(20, max(2, len(train) // 6))
     if target == "value":
         model = ensemble.HistGradientBoostingRegressor(**options).fit(x[train], y[train])
         staged, loss = lambda rows: (v[:, None] for v in model.staged_predict(x[rows])), _squared_error
@@ -204,7 +207,8 @@ class BoostedTrees:
       families: of descriptors: `timbre`, `rhythm`, `harmony`.
       folds, protocol, group, labels, made_folds, validation: as in `training.Training`.
       rounds: of boosting, at most; the validation clips choose.
-      learning_rate, max_leaf_nodes, min_samples_leaf, l2_regularization: scikit-learn's, and its defaults.
+      learning_rate, max_leaf_nodes, l2_regularization: scikit-learn's, and its defaults.
+      min_samples_leaf: 20 (scikit-learn's), or a sixth of the training clips where that is less, when None.
       strict, dry_run, data_dir, cache, workdir: as in a screening.
     """
 
@@ -220,7 +224,7 @@ class BoostedTrees:
     rounds: int = 100
     learning_rate: float = 0.1
     max_leaf_nodes: int = 31
-    min_samples_leaf: int = 20
+    min_samples_leaf: int | None = None
     l2_regularization: float = 0.0
     strict: bool = False
     dry_run: bool = False
@@ -241,7 +245,7 @@ class BoostedTrees:
         if self.labels not in LABELS:
             raise UsageError(f"labels={self.labels!r} is not one of {', '.join(LABELS)}")
         for field, least in (("rounds", 1), ("max_leaf_nodes", 2), ("min_samples_leaf", 1), ("made_folds", 2)):
-            if getattr(self, field) < least:
+            if (value := getattr(self, field)) is not None and value < least:
                 raise UsageError(f"{field}={getattr(self, field)} must be at least {least}")
         if not 0 <= self.validation < 0.6:
             raise UsageError(f"validation={self.validation} must be a share from 0 to below 0.6")
@@ -285,7 +289,6 @@ class BoostedTrees:
             group=None,
             labels="one",
             rounds=5,
-            min_samples_leaf=2,
         )
 
     def settings(self) -> dict:

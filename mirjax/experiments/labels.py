@@ -38,7 +38,8 @@ class Table:
 
     def num_outputs(self, loss: str) -> int:
         """Outputs of a network: one for two classes under another loss than cross-entropy, else one for each name."""
-        return 1 if self.kind == "one" and len(self.names) == 2 and self.loss(loss) != "cross_entropy" else len(self.names)
+        single = self.kind == "one" and len(self.names) == 2 and self.loss(loss) != "cross_entropy"
+        return 1 if single else len(self.names)
 
     def balanced(self, chosen) -> tuple[float, ...]:
         """Weights of classes (of tags: of their positives) inverse to their number among some clips, 1 on average.
@@ -81,9 +82,9 @@ def table(clips, kind: str) -> Table:
         try:
             row = {name.strip(): float(value) for name, _, value in pairs}
         except ValueError:
-            raise ValueError(f"{clips.name}: label {label!r} of {clip} must be {wanted}") from None
+            raise ValueError(f"{clips.name}: label {str(label)!r} of {clip} must be {wanted}") from None
         if len(row) < len(pairs) or "" in row or not all(0 <= value <= 1 for value in row.values()):
-            raise ValueError(f"{clips.name}: label {label!r} of {clip} must be {wanted}, each tag once")
+            raise ValueError(f"{clips.name}: label {str(label)!r} of {clip} must be {wanted}, each tag once")
         rows.append(row)
     names = sorted({name for row in rows for name in row})
     if not names:
@@ -121,7 +122,7 @@ def judge_decisions(rows) -> dict[str, float]:
 
     Returns:
       `exact_match` and `hamming_loss` of the outputs rounded to 0 and 1; `roc_auc` of the outputs, and
-      `rounded_roc_auc`, which ranks clips by the rounded ones, as the tutorial's notebook does (`decisions.round_outputs`).
+      `rounded_roc_auc`, which ranks clips by the rounded ones, as the tutorial's notebook does.
 
     Raises:
       ValueError: no rows, or labels that the scores do not have.

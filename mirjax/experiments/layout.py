@@ -1,10 +1,10 @@
 """Tables as terminal text, Markdown, CSV and LaTeX, whatever they are about.
 
-Convention: a table is its head, its rows of text, and the numbers of its text columns, which are aligned on the left. `–`
-stands for "does not apply". Control characters in names are written as escapes (`\\n`).
+Convention: a table is its head, its rows of text, and the numbers of its text columns, which are aligned on the left.
+`–` stands for "does not apply". Control characters in names are written as escapes (`\\n`).
 Names: :func:`text_table`, :func:`wrap`, :func:`markdown_table`, :func:`latex_table`, :func:`csv_text`; for cells
-:func:`visible`, :func:`percent`, :func:`p_value`, :func:`quantity`, :func:`count`; for columns :func:`width`, :func:`pad`,
-:func:`cut`.
+:func:`visible`, :func:`percent`, :func:`p_value`, :func:`quantity`, :func:`count`; for columns :func:`width`,
+:func:`pad`, :func:`cut`.
 """
 
 import csv
@@ -107,7 +107,7 @@ def markdown_table(head: list[str], rows: list[list[str]], left: set[int]) -> li
 
 
 def csv_text(lines: list[dict]) -> str:
-    """Comma-separated lines under a line of all their names; numbers have six digits, what is missing or NaN is empty."""
+    """Comma-separated lines under a line of their names; numbers have six digits, what is missing or NaN is empty."""
     text = io.StringIO()
     if lines:
         writer = csv.DictWriter(text, list(dict.fromkeys(name for line in lines for name in line)), lineterminator="\n")

@@ -157,7 +157,18 @@ class RankCorrelation:
 
     def default_workdir(self) -> Path:
         """`runs/NAME-FINGERPRINT`; more networks, seeds and data extend a run in place."""
-        grows = ("data", "seconds", "networks", "seeds", "trained_seeds", "strict", "dry_run", "data_dir", "cache", "workdir")
+        grows = (
+            "data",
+            "seconds",
+            "networks",
+            "seeds",
+            "trained_seeds",
+            "strict",
+            "dry_run",
+            "data_dir",
+            "cache",
+            "workdir",
+        )
         fixed = {k: v for k, v in dataclasses.asdict(self).items() if k not in grows}
         return Path("runs") / f"{self.name}-{config.digest(config.plain(fixed))}"
 
@@ -166,8 +177,8 @@ class RankCorrelation:
         networks = len(self.space())
         count = len(self.data) * networks
         return (
-            f"{networks} networks on {len(self.data)} data sets: {count * len(self.seeds)} × {len(self.input)} tables of "
-            f"untrained features, {count * len(self.trained_seeds)} trainings a fold, and proxies"
+            f"{networks} networks on {len(self.data)} data sets: {count * len(self.seeds)} × {len(self.input)} tables "
+            f"of untrained features, {count * len(self.trained_seeds)} trainings a fold, and proxies"
         )
 
     def run(self, workdir: str | Path | None = None, *, progress: bool = True) -> list[dict]:
@@ -224,9 +235,13 @@ class RankCorrelation:
                     except ValueError as error:
                         value, why = None, str(error)
                     row = {"network": network.name, "seed": seed, "proxy": proxy, "value": value}
-                    row |= {"seconds": round(time.perf_counter() - began, 4)} | ({} if value is not None else {"why": why})
+                    row |= {"seconds": round(time.perf_counter() - began, 4)} | (
+                        {} if value is not None else {"why": why}
+                    )
                     file.write(json.dumps(row) + "\n")
                 file.flush()
+                if seed == self.seeds[-1]:
+                    jax.clear_caches()  # programs of this network are not needed again
 
     def report(self, workdirs, out: str | Path | None = None):
         """Table, correlations and figures of a run folder (`rank_report.build_report`)."""

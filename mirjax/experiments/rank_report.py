@@ -13,7 +13,6 @@ Names: `RankReport`, `SetResult`, `MethodResult`, `build_report`, `read_table`, 
 import csv
 import dataclasses
 import io
-import json
 import warnings
 from pathlib import Path
 
@@ -103,14 +102,14 @@ class RankReport:
             lines += [
                 f"## {found.name}",
                 "",
-                f"{len(found.networks)} networks, {found.trained.values.shape[1]} trained seeds, {found.num_clips} test clips. "
-                f"Trained accuracy from {100 * accuracy.min():.1f} to {100 * accuracy.max():.1f} %, median "
+                f"{len(found.networks)} networks, {found.trained.values.shape[1]} trained seeds, {found.num_clips} "
+                f"test clips. Trained accuracy from {100 * accuracy.min():.1f} to {100 * accuracy.max():.1f} %, median "
                 f"{100 * np.median(accuracy):.1f} %; best: {found.networks[int(accuracy.argmax())]}.",
             ]
             if found.ceiling is not None:
                 lines.append(
-                    f"Noise ceiling: two halves of the trained seeds correlate {found.ceiling.halves:.2f}; no ranking can be "
-                    f"expected above {found.ceiling.perfect:.2f}."
+                    f"Noise ceiling: two halves of the trained seeds correlate {found.ceiling.halves:.2f}; no ranking "
+                    f"can be expected above {found.ceiling.perfect:.2f}."
                 )
             for method, untrained in found.best_untrained.items():
                 wins = int((accuracy > untrained).sum())
@@ -129,18 +128,29 @@ class RankReport:
                 cells += [f"{100 * regrets[k].regret:.1f}" if k in regrets else "–" for k in TOP]
                 lines.append("| " + " | ".join([*cells, f"{each.seconds:.2g}"]) + " |")
             random = {regret.k: regret.random for each in found.methods[:1] for regret in each.regrets}
-            cells = ["at random", "0", "0", "–", "–", *(f"{100 * random[k]:.1f}" if k in random else "–" for k in TOP), "0"]
+            cells = [
+                "at random",
+                "0",
+                "0",
+                "–",
+                "–",
+                *(f"{100 * random[k]:.1f}" if k in random else "–" for k in TOP),
+                "0",
+            ]
             lines += ["| " + " | ".join(cells) + " |", ""]
             if found.orderings:
                 lines += ["| published ordering | untrained (points, 95 %) | trained (points, 95 %) |", "|:--|--:|--:|"]
                 for claim, untrained, trained in found.orderings:
-                    told = [f"{100 * d.difference:+.1f} ({100 * d.low:+.1f} … {100 * d.high:+.1f})" for d in (untrained, trained)]
+                    told = [
+                        f"{100 * d.difference:+.1f} ({100 * d.low:+.1f} … {100 * d.high:+.1f})"
+                        for d in (untrained, trained)
+                    ]
                     lines.append(f"| {claim} | {told[0]} | {told[1]} |")
                 lines.append("")
         lines += [
-            "Intervals: 95 %, bootstrap over networks, seeds and clips. Given size: Spearman with the ranks of parameters and "
-            "FLOPs taken out. Without seed noise: the correlation over the root of both reliabilities. Regret@k: points "
-            "lost by training only the k networks that rank first, against the best of all.",
+            "Intervals: 95 %, bootstrap over networks, seeds and clips. Given size: Spearman with the ranks of "
+            "parameters and FLOPs taken out. Without seed noise: the correlation over the root of both reliabilities. Regret@k: "
+            "points lost by training only the k networks that rank first, against the best of all.",
             "",
         ]
         return "\n".join(lines)
@@ -196,7 +206,10 @@ def read_table(path: Path) -> list[dict]:
             rows = list(csv.DictReader(file))
         if not rows or set(rows[0]) != set(COLUMNS):
             raise ValueError(f"{path} is no table of a rank correlation (columns {', '.join(COLUMNS)})")
-        return [row | {"seed": int(row["seed"]), "value": float(row["value"]), "seconds": float(row["seconds"])} for row in rows]
+        return [
+            row | {"seed": int(row["seed"]), "value": float(row["value"]), "seconds": float(row["seconds"])}
+            for row in rows
+        ]
     rows = []
     for folder in sorted(each.parent for each in path.glob("*/untrained")):
         name = folder.name
@@ -208,10 +221,13 @@ def read_table(path: Path) -> list[dict]:
             if line["value"] is not None:
                 rows.append(
                     {"network": line["network"], "set": name, "kind": "proxy", "method": line["proxy"], "input": "",
-                     "seed": line["seed"], "value": line["value"], "seconds": line["seconds"], "epochs": "", "correct": ""}
+                     "seed": line["seed"], "value": line["value"], "seconds": line["seconds"],
+                     "epochs": "", "correct": ""}
                 )  # fmt: skip
     if not rows:
-        raise ValueError(f"{path} holds no rank correlation; give the folder that `launch.py run rank_correlation` made")
+        raise ValueError(
+            f"{path} holds no rank correlation; give the folder that `launch.py run rank_correlation` made"
+        )
     return rows
 
 
@@ -258,7 +274,8 @@ def _of_trained(folder: Path, name: str) -> list[dict]:
 def _of_screening(folder: Path, name: str, tested) -> list[dict]:
     return [
         {"network": r["architecture"], "method": r["classifier"], "input": r["input"], "seed": r["seed"], "epochs": "",
-         "seconds": round(r["feature_seconds_per_clip"] * (r["n_train"] + r["n_test"]) + r["seconds"], 4), "correct": correct}
+         "seconds": round(r["feature_seconds_per_clip"] * (r["n_train"] + r["n_test"]) + r["seconds"], 4),
+         "correct": correct}
         for r, correct in _cells(folder)
         if r["num_features"] and r["architecture"] != "mfcc" and (tested is None or tested <= set(correct))
     ]  # fmt: skip

@@ -9,10 +9,12 @@ cut with an ellipsis. How tables look is in :mod:`mirjax.experiments.layout`.
 What is here
 ------------
 * :func:`text`, :func:`markdown`, :func:`csv_lines`, :func:`latex`: one writer each
-* :func:`confusion_csv_lines`, :func:`tag_csv_lines`: confusion matrices, and every tag, for files beside the table's CSV
+* :func:`confusion_csv_lines`, :func:`tag_csv_lines`: confusion matrices, and every tag, for other files of CSV
 """
 
 import json
+
+import numpy as np
 
 from mirjax.experiments import layout, machines, tag_lines, trained
 from mirjax.experiments.tag_lines import COMPARED
@@ -313,7 +315,8 @@ def tag_csv_lines(report) -> str:
         report: the report.
 
     Returns:
-        Comma-separated lines (:func:`mirjax.experiments.tag_lines.tag_lines`) under a line of names; empty without tables.
+        Comma-separated lines under a line of names (:func:`mirjax.experiments.tag_lines.tag_lines`); empty without
+        tables.
     """
     return layout.csv_text([line for table in report.tag_tables for line in tag_lines.tag_lines(table)])
 
@@ -332,6 +335,7 @@ def confusion_csv_lines(report) -> str:
         [
             _table_keys(table, table.best)
             | _row_keys(table.best)
+            | ({"options": table.label(table.best)} if table.is_trained else {})  # all of them would be long
             | {"true": true, "predicted": predicted, "count": count}
             for table in report.tables
             for true, counts in zip(table.classes, table.confusion.tolist(), strict=True)
@@ -350,7 +354,7 @@ def _row_keys(row) -> dict:
 
 
 def latex(report) -> str:
-    """Write the tables, those of classes with the confusion of their best, for a LaTeX document with booktabs and graphicx.
+    """Write the tables, each of classes with the confusion of its best, for a LaTeX document with booktabs, graphicx.
 
     Args:
         report: the report.

@@ -247,9 +247,10 @@ class Report:
         return render.latex(self)
 
     def write(self, out: Path) -> None:
-        """Write report.md, report.csv, report.tex, confusion.csv, accuracy.png and pareto.png into a folder; machines.png
-        where there are several classifiers, curves.png where networks were trained, tags.csv where on tags. Figures of
-        tags and values beside those of classes are called accuracy_tags.png and pareto_tags.png.
+        """Write report.md, report.csv, report.tex, confusion.csv, accuracy.png and pareto.png into a folder.
+
+        Where there are several classifiers also machines.png, where networks were trained curves.png, where on tags
+        tags.csv. Figures of tags and values beside those of classes are called accuracy_tags.png and pareto_tags.png.
 
         Args:
             out: the folder; made when it is not there.
@@ -412,10 +413,8 @@ def _read_cells(workdirs: list[Path]):
             if known != record["fingerprint"]:
                 raise ValueError(_different(key, record["seed"], first, workdir))
             grouped[key, record["seed"], of_training][workdir].append(record)
-    folds = defaultdict(set)  # a training may be of fewer folds than a screening
-    for (key, _, of_training), folders in grouped.items():
-        folds[of_training, *key[:2]] |= {record["fold"] for records in folders.values() for record in records}
-    cells, clips, warnings = [], {}, []
+    cells, clips = [], {}
+    folds, warnings = _choose_folds(grouped)
     for (key, seed, of_training), folders in sorted(grouped.items(), key=lambda item: _order(item[0])):
         problems, place = [], (of_training, *key[:2])
         for workdir, records in folders.items():  # a cell that several folders hold counts once
@@ -430,18 +429,40 @@ def _read_cells(workdirs: list[Path]):
         else:
             name = f"{key.dataset}, {key.architecture}, n={key.n}, {key.input}, {key.classifier}, seed {seed}"
             warnings.append(f"left out: {name}: {'; '.join(problems)}")
-    for (of_training, *place), trained_on in folds.items():
-        others = folds.get((False, *place), trained_on) if of_training else trained_on
-        if others != trained_on:
-            warnings.append(
-                f"{place[0]}: trainings are about folds {', '.join(sorted(trained_on))}, the others about "
-                f"{', '.join(sorted(others))}: tables of the two are about other clips"
-            )
     begun = {cell.key.dataset for cell in cells if cell.key.architecture not in UNTESTED}
     warnings += [f"{dataset}: {NOTHING_YET}" for dataset in sorted({name for name, _ in splits} - begun)]
     if not splits:
         warnings.append(NOTHING_YET)
     return cells, clips, warnings, sorted(provenance)
+
+
+def _choose_folds(grouped) -> tuple[dict, list[str]]:
+    """The folds of every (of a training, dataset, protocol), and warnings where they are not the same.
+
+    A screening is of all folds, so a cell that lacks one is not complete. A training may be of some, and trainings are
+    compared on those that all their run folders have.
+    """
+    by_folder = defaultdict(lambda: defaultdict(set))
+    for (key, _, of_training), folders in grouped.items():
+        for workdir, records in folders.items():
+            by_folder[of_training, *key[:2]][workdir] |= {record["fold"] for record in records}
+    folds, warnings = {}, []
+    for place, found in by_folder.items():
+        folds[place] = whole = set.union(*found.values())
+        if place[0] and (common := set.intersection(*found.values())):
+            folds[place] = common
+        if folds[place] != whole:
+            warnings.append(
+                f"{place[1]}: tables of trainings are about folds {_listed(folds[place])} of {_listed(whole)}"
+            )
+    for (of_training, *place), own in folds.items():
+        if of_training and (others := folds.get((False, *place), own)) != own:
+            warnings.append(f"{place[0]}: trainings are about folds {_listed(own)}, screenings about {_listed(others)}")
+    return folds, warnings
+
+
+def _listed(folds: set) -> str:
+    return ", ".join(sorted(folds))
 
 
 def _different(key: _Key, seed, first: Path, second: Path) -> str:
@@ -467,6 +488,7 @@ def _read_cell(key: _Key, seed, workdir: Path, records: list[dict], folds: set, 
         raise ValueError("it has no decisions")
     if name is not None:
         rows = sorted(results.read_predictions(workdir, name), key=lambda row: str(row["id"]))
+        rows = [row for row in rows if row["fold"] in folds or not place[0]]
         if {row["fold"] for row in rows} != folds:
             raise ValueError("its decisions are not of the folds of its records")
         reference = clips.setdefault(place, clips.get(place) or _make_clips(rows))

@@ -91,8 +91,8 @@ def read_cell(key, seed, workdir: Path, records: list[dict], folds: set, clips: 
         The cell.
 
     Raises:
-        ValueError: folds or files are missing; other clips or tags than those of the first cell; records and scores that
-            disagree.
+        ValueError: folds or files are missing; other clips or tags than those of the first cell; records and scores
+            that disagree.
     """
     by_metric = defaultdict(dict)
     for record in records:
@@ -105,7 +105,8 @@ def read_cell(key, seed, workdir: Path, records: list[dict], folds: set, clips: 
     records = [by_metric[wanted[0]][fold] for fold in sorted(folds)]
     if records[0]["predictions"] is None:
         raise ValueError("it has no scores")
-    rows = sorted(results.read_predictions(workdir, records[0]["predictions"]), key=lambda row: str(row["id"]))
+    rows = [row for row in results.read_predictions(workdir, records[0]["predictions"]) if row["fold"] in folds]
+    rows.sort(key=lambda row: str(row["id"]))
     if {row["fold"] for row in rows} != folds:
         raise ValueError("its scores are not of the folds of its records")
     reference = clips.setdefault((place, kind), clips.get((place, kind)) or _make_clips(rows, kind))
@@ -158,8 +159,9 @@ def _metrics_of(kind: str, clips: Clips, scores) -> dict[str, float]:
 
 
 def by_fold(cell: Cell) -> tuple[dict, dict]:
-    """Shares f64[M] of the clips in the cell's scores, and values of tags f64[K], both by metric; values are means over the
-    folds where a tag has one, NaN where it has none in any.
+    """Shares f64[M] of the clips in the cell's scores, and values of tags f64[K], both by metric.
+
+    Values are means over the folds where a tag has one, NaN where it has none in any.
     """
     clips, shares, by_tag = cell.clips, defaultdict(lambda: np.zeros(len(cell.clips.ids))), defaultdict(list)
     for chosen in clips.of_folds:

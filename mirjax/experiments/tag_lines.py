@@ -70,12 +70,15 @@ def row_lines(table: TagTable) -> list[dict]:
 
 
 def tag_lines(table: TagTable) -> list[dict]:
-    """A line of CSV for each tag of each row: `clips` with the tag (of values the labels' mean), its metrics, means over
-    folds and seeds, and `left_out`, where it has none and why.
+    """A line of CSV for each tag of each row.
+
+    `clips` are those with the tag (of values the labels' mean), metrics are means over folds and seeds, `left_out`
+    says where there is none and why.
     """
+    keys = {"dataset": table.dataset, "protocol": table.protocol, "selection": table.selection}
     return [
-        _keys(table, row)
-        | {"tag": tag, "clips": float(table.totals[k])}
+        keys
+        | {"rank": row.rank, "network": table.full_label(row), "tag": tag, "clips": float(table.totals[k])}
         | {metric: float(row.by_tag[metric][k]) for metric in table.metrics}
         | {"left_out": table.left_out.get(tag)}
         for row in table.rows

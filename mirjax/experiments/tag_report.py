@@ -32,14 +32,14 @@ AXIS = "score, %"  # of figures
 EXTRAS = {"many": ("rounded_roc_auc", "exact_match", "hamming_loss"), "values": ()}
 NOTES = {
     "many": (
-        "ROC-AUC and PR-AUC (average precision) are means over tags, then over folds and seeds, in %. rounded: ROC-AUC of "
-        "outputs rounded to 0 and 1, as the ISMIR 2018 tutorial has it; exact: clips of which all rounded outputs are right; "
-        "Hamming: share of wrong ones. Chance: .5, and for PR-AUC the tags' shares of clips, averaged."
+        "ROC-AUC and PR-AUC (average precision) are means over tags, then over folds and seeds, in %. rounded: ROC-AUC "
+        "of outputs rounded to 0 and 1, as the ISMIR 2018 tutorial has it; exact: clips of which all rounded outputs "
+        "are right; Hamming: share of wrong ones. Chance: .5, and for PR-AUC the tags' shares of clips, averaged."
     ),
     "values": (
-        "RMSE: the root of the mean squared error over clips and tags of a fold, averaged over folds and seeds; lower is better. "
-        "Chance: for each tag the mean of the test clips of the fold (that of the training clips is not in the predictions), "
-        "which no constant beats."
+        "RMSE: the root of the mean squared error over clips and tags of a fold, averaged over folds and seeds; lower "
+        "is better. Chance: for each tag the mean of the test clips of the fold (that of the training clips is not in "
+        "the predictions), which no constant beats."
     ),
 }
 
@@ -277,9 +277,9 @@ def _notes(table: TagTable, clips: Clips) -> list[str]:
     first = table.metrics[0]
     notes = [
         NOTES[table.kind],
-        f"Intervals: 95 %, cluster bootstrap over seeds and clips (groups where given) of the clips' shares in the metric (of "
-        f"first order), {table.num_resamples:,} resamples. p: against the best, paired on the same clips, the choice of the best "
-        "accounted for, Holm over the rows.",
+        "Intervals: 95 %, cluster bootstrap over seeds and clips (groups where given) of the clips' shares in the "
+        f"metric (of first order), {table.num_resamples:,} resamples. p: against the best, paired on the same clips, "
+        "the choice of the best accounted for, Holm over the rows.",
     ]
     left = dict.fromkeys(row.intervals[first].leaves_out for row in ranked if row.intervals[first].leaves_out)
     if left:
@@ -293,7 +293,8 @@ def _notes(table: TagTable, clips: Clips) -> list[str]:
         parts = np.mean([(part.seed, part.clip, part.residual) for part in parts], axis=0)
         seed, clip, rest = (f"{100 * part / (parts.sum() or 1):.1f}" for part in parts)
         notes.append(
-            f"Variance of a clip's share in {NAMES[first]}, averaged over networks: seeds {seed} %, clips {clip} %, rest {rest} %."
+            f"Variance of a clip's share in {NAMES[first]}, averaged over networks: seeds {seed} %, clips {clip} %, "
+            f"rest {rest} %."
         )
     common = set.intersection(*(set(row.seeds) for row in networks)) if networks else set()
     if len(common) > 1:
@@ -326,10 +327,8 @@ def _tag_notes(table: TagTable) -> Iterator[str]:
     counted = "clips with the tag" if table.kind == "many" else "mean of the labels"
     said = " / ".join(NAMES[metric] for metric in table.metrics)
     for name, numbers in shown:
-        told = [
-            f"{table.tags[k]} {' / '.join(value_text(m, best.by_tag[m][k]) for m in table.metrics)} ({_total(table, k)})"
-            for k in numbers
-        ]
+        values = [" / ".join(value_text(m, best.by_tag[m][k]) for m in table.metrics) for k in numbers]
+        told = [f"{table.tags[k]} {value} ({_total(table, k)})" for k, value in zip(numbers, values, strict=True)]
         yield f"{name[0].upper()}{name[1:]} of {table.full_label(best)}, {said} ({counted}): {', '.join(told)}."
     if table.left_out:
         told = "; ".join(f"{tag} ({why})" for tag, why in table.left_out.items())

@@ -10,7 +10,8 @@ weights w, has at equal weights the *share* of clip m
 because A does not change when all weights are multiplied. The shares take the place of the decisions `correct[S, M]` in
 :mod:`mirjax.statistics`: its bootstrap of first order over seeds and clips (or groups), its test against the best and
 its split of the variance then hold for areas. For the ROC this is DeLong's method; with real resampling a tag with few
-clips would at times lose them all, and the area under precision and recall would rise with every repeated clip.
+clips would at times lose them all, and the area under precision and recall would rise with every repeated clip. (That
+area is itself too high for tags with few clips: intervals are about its mean over samples of this size.)
 
 The derivatives, T and F being the clips with and without a tag that score at least as high as clip i, P and N all of
 them, p(·) the share of the other kind that is below (ties count one half):
@@ -23,8 +24,8 @@ Names: :func:`area_shares`, :func:`error_shares`.
 
 References
 ----------
-DeLong, DeLong and Clarke-Pearson 1988, Comparing the areas under two or more correlated receiver operating characteristic
-curves. Efron 1982, The jackknife, the bootstrap and other resampling plans, ch. 6 (the infinitesimal jackknife).
+DeLong, DeLong and Clarke-Pearson 1988, Comparing the areas under two or more correlated receiver operating
+characteristic curves. Efron 1982, The jackknife, the bootstrap and other resampling plans, ch. 6 (infinitesimal).
 """
 
 import numpy as np

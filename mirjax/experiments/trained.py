@@ -1,8 +1,8 @@
 """What a report says of trained networks alone: how they were trained, and what training adds to untrained features.
 
-Convention: *options* are those of a record. An option that is off (None, False, 0, "none", an empty list, targets of 0 and
-1) counts as one that is not there. Options of two rows can be compared when the names of one, and there are some, hold
-those of the other: two trainings can, a training and the trees of the descriptors baseline cannot.
+Convention: *options* are those of a record. An option that is off (None, False, 0, "none", an empty list, targets of 0
+and 1) counts as one that is not there. Options of two rows can be compared when the names of one, and there are some,
+hold those of the other: two trainings can, a training and the trees of the descriptors baseline cannot.
 Names: :data:`NAME`, :func:`own_options`, :func:`shared_options`, :func:`options_text`, :func:`notes_on`, :class:`Gain`,
 :func:`compare_with_untrained`.
 """
@@ -24,12 +24,12 @@ USUAL = {"accumulate": 1, "train_share": 1.0, "parallel": "jit", "hear": "auto",
 BELONG_TO = {"l2_on": "l2", "l2_reduction": "l2", "l2_coupled": "l2"}
 SELECTION_NOTES = {
     "validation": "validation: of the epoch that was best on the validation clips (the last one where there are none)",
-    "validation_refit": "validation_refit: trained anew on training and validation clips for as many epochs as were best",
+    "validation_refit": "validation_refit: trained anew on training and validation clips for as many epochs",
 }
 GAIN_NOTE = (
-    "Trained against untrained: each trained network against the best of its own untrained scores (over classifiers, inputs "
-    "and scalings, picked on these very clips, so the gain is rather too small), on the clips that both were tested on; paired "
-    "bootstrap clustered as above, Holm over the lines."
+    "Trained against untrained: each trained network against the best of its own untrained scores (over classifiers, "
+    "inputs and scalings, picked on these very clips, so the gain is rather too small), on the clips that both were "
+    "tested on; paired bootstrap clustered as above, Holm over the lines."
 )
 GAIN_COLUMNS = ("data set", "network", "trained %", "untrained %", "by", "difference", "95 %", "p (Holm)")
 

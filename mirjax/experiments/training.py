@@ -1,8 +1,8 @@
 """Training architectures: names × seeds × folds, to the same records, predictions and report as a screening.
 
 `Training` is a frozen value and is the configuration; `run(workdir)` computes what a run folder lacks. Each cell is one
-network, trained anew on every fold of a data set from the weights of its seed (those of a screening under that seed), with
-the best weights by the validation clips. Records have `classifier` `trained`; beside what every run leaves
+network, trained anew on every fold of a data set from the weights of its seed (those of a screening under that seed),
+with the best weights by the validation clips. Records have `classifier` `trained`; beside what every run leaves
 (CONTRACT: "What a run leaves") the folder holds `curves/` (a JSON line an epoch), `curves.png`, `weights/` (one .npz
 a fold, with all that labelling new audio takes: `mirjax.tasks.tagger.load_tagger`), and, while a cell is at work,
 `checkpoints/`.
@@ -12,7 +12,7 @@ Names: `Training`.
 import dataclasses
 from pathlib import Path
 
-from mirjax import config
+from mirjax import config, metrics, rules
 from mirjax.config import UsageError
 from mirjax.experiments import screening
 from mirjax.experiments.screening import SAMPLE_RATE
@@ -34,19 +34,23 @@ _CHOICES = {
     "hear": HEAR,
     "parallel": ("jit", "pmap"),
     "fit": ("repeat", "zero"),
+    "optimiser": ("sgd", "adam", "adamw"),
+    "dtype": (None, "float32", "bfloat16", "float16", "float64"),
     "l2_on": ("kernels", "all"),
     "l2_reduction": ("half", "sum"),
 }
 # Where a run lies and what it runs on; the rest decides its numbers.
 _ELSEWHERE = (
-    "data_dir", "cache", "workdir", "strict", "dry_run", "processes", "tensorboard", "save_seconds", "workers", "threads"
+    "data_dir", "cache", "workdir", "strict", "dry_run", "processes", "tensorboard", "save_seconds", "workers",
+    "threads",
 )  # fmt: skip
 # What says how a network is trained, and is one of a record's options.
 OPTIONS = (
-    "labels", "loss", "weights", "targets", "level", "seconds", "fit", "patch", "patches", "hop", "evaluation_hop", "drop_last_window",
-    "context",
+    "labels", "loss", "weights", "targets", "level", "seconds", "fit", "patch", "patches", "hop", "evaluation_hop",
+    "drop_last_window", "context",
     "aggregate", "whole",
-    "normalise", "normalise_on", "hear", "augment", "optimiser", "learning_rate", "momentum", "nesterov", "schedule", "l2",
+    "normalise", "normalise_on", "hear", "augment", "optimiser", "learning_rate", "momentum", "nesterov", "schedule",
+    "l2",
     "l2_on", "l2_reduction", "l2_coupled", "clip_norm", "clip_value", "rule", "epochs", "batch_size", "accumulate",
     "average", "monitor", "validation", "train_share", "retrain", "parallel", "dtype",
 )  # fmt: skip
@@ -59,7 +63,8 @@ class Training:
     Attributes:
       name: names the run folder.
       data: embedded names, prepared TFDS names, folders (`class/clip`), manifest files.
-      architectures: names of the zoo (`NAME/VARIANT` too), of `mirjax.models.space`, or, from Python, modules with a head.
+      architectures: names of the zoo (`NAME/VARIANT` too), of `mirjax.models.space`, or, from Python, modules with a
+        head.
       n: width parameters, as `vgg:24,sample:17`; the publication's when None.
       seeds: N for seeds 0…N−1, or a list; of weights, order, patches, dropout.
       folds: names of the folds to train on; all when None.
@@ -83,14 +88,15 @@ class Training:
       drop_last_window: leave out the last full window of every clip that has several, as some code did.
       aggregate: of windows: `mean` of their scores, or `vote`.
       whole: evaluate whole clips at once (networks of variable length).
-      normalise: the representation: `none`, `all` (one mean and deviation), `band`, `place` (each step and band of a patch),
-        or `patch_mean` (the mean of each, subtracted).
+      normalise: the representation: `none`, `all` (one mean and deviation), `band`, `place` (each step and band of a
+        patch), or `patch_mean` (the mean of each, subtracted).
       normalise_on: clips that give the statistics: `train`, or `everything` (test clips too, as some papers did).
       hear: make the representation `ahead`, of whole clips, kept in memory; or `in_step`, of each patch, on the device;
         `auto`: ahead, unless audio is augmented or it would take more than 4 GB.
-      augment: functions by name: `gain`, `polarity`, `time_shift`, `noise`, `equalise`, `pitch_shift`, `time_stretch` (of
-        audio), `filter_spectrogram`, `spec_augment` (of the representation).
-      optimiser, learning_rate, momentum, nesterov, schedule, l2, l2_on, l2_reduction, l2_coupled, clip_norm, clip_value:
+      augment: functions by name: `gain`, `polarity`, `time_shift`, `noise`, `equalise`, `pitch_shift`, `time_stretch`
+        (of audio), `filter_spectrogram`, `spec_augment` (of the representation).
+      optimiser, learning_rate, momentum, nesterov, schedule, l2, l2_on, l2_reduction, l2_coupled, clip_norm,
+        clip_value:
         see `mirjax.optimisers`; a schedule with its options as `inverse(decay=.01)`, `steps(boundaries=100/200)`.
       rule: see `mirjax.rules.make_rule`.
       epochs: at most.
@@ -186,12 +192,20 @@ class Training:
             object.__setattr__(self, field, screening.as_tuple(field, value))
         for field, choices in _CHOICES.items():
             if getattr(self, field) not in choices:
-                raise UsageError(f"{field}={getattr(self, field)!r} is not one of {', '.join(choices)}")
+                raise UsageError(f"{field}={getattr(self, field)!r} is not one of {', '.join(map(str, choices))}")
         for name in self.augment:
             if name not in AUGMENTATIONS:
                 near = config.nearest(name, AUGMENTATIONS)
                 raise UsageError(f"augment={name!r} is not known; nearest: {near}")
-        leasts = {"epochs": 1, "batch_size": 1, "accumulate": 1, "threads": 1, "workers": 0, "made_folds": 2, "mixture": 0}
+        leasts = {
+            "epochs": 1,
+            "batch_size": 1,
+            "accumulate": 1,
+            "threads": 1,
+            "workers": 0,
+            "made_folds": 2,
+            "mixture": 0,
+        }
         for field, least in leasts.items():
             if getattr(self, field) < least:
                 raise UsageError(f"{field}={getattr(self, field)} must be at least {least}")
@@ -214,9 +228,19 @@ class Training:
         if not 0 < self.train_share <= 1:
             raise UsageError(f"train_share={self.train_share} must be above 0, at most 1")
         if not self.validation and ("valid_" in self.rule or self.retrain):
-            raise UsageError(f"validation=0 leaves no clips for rule={self.rule!r} or retrain; use train_loss, or a share")
+            raise UsageError(
+                f"validation=0 leaves no clips for rule={self.rule!r} or retrain; use train_loss, or a share"
+            )
+        if not self.save_seconds >= 0:
+            raise UsageError(f"save_seconds={self.save_seconds} must be at least 0")
         if not self.learning_rate > 0:
             raise UsageError(f"learning_rate={self.learning_rate} must be positive")
+        rules.make_rule(self.rule)
+        of_clips = {"one": metrics.METRICS, "many": metrics.TAG_METRICS, "values": metrics.VALUE_METRICS}[self.labels]
+        monitors = ("train_loss", "valid_loss", *(f"valid_{name}" for name in of_clips))
+        if self.monitor not in monitors:
+            known = ", ".join(monitors)
+            raise UsageError(f"monitor={self.monitor!r} is not measured with labels={self.labels}; known: {known}")
         for architecture in self.architectures:
             if isinstance(architecture, str):
                 _known(architecture)
@@ -262,6 +286,7 @@ class Training:
             protocol="auto",
             group=None,
             labels="one",
+            monitor=self.monitor if self.labels == "one" else "valid_loss",
             seconds=12.0,
             patches="random",
             hop=None,
@@ -288,7 +313,9 @@ class Training:
 
     def default_workdir(self) -> Path:
         """`runs/NAME-FINGERPRINT`; what may grow in place does not count."""
-        fixed = {k: v for k, v in self.settings().items() if k not in ("data", "architectures", "n", "seeds", "classifiers")}
+        fixed = {
+            k: v for k, v in self.settings().items() if k not in ("data", "architectures", "n", "seeds", "classifiers")
+        }
         return Path("runs") / f"{self.name}-{config.digest(fixed | {'n': self.n})}"
 
     def run(self, workdir: str | Path | None = None, *, progress: bool = True) -> list[dict]:
@@ -397,7 +424,9 @@ def _widths(training: Training) -> list[int | None]:
             continue
         name = name or (names[0] if len(names) == 1 else "")
         if name not in names:
-            raise UsageError(f"n={part.strip()!r} names no architecture of {', '.join(names)}; write n=vgg:24,sample:17")
+            raise UsageError(
+                f"n={part.strip()!r} names no architecture of {', '.join(names)}; write n=vgg:24,sample:17"
+            )
         if not (number.isascii() and number.isdigit() and 1 <= int(number) <= zoo.LARGEST_N):
             raise UsageError(f"n={part.strip()!r}: {number!r} must be a whole number from 1 to {zoo.LARGEST_N}")
         given[name] = int(number)

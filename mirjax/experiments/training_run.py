@@ -7,10 +7,10 @@ Names: `Trainee`, `Run`.
 
 import dataclasses
 import functools
+import glob
 import importlib
 import json
 import logging
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +82,8 @@ class Run(cells.Run):
                 if isinstance(module, str):
                     module = tagger.build(module, trainee.n, outputs)
                 num_samples = self._patch_samples(module, clips)
+                if experiment.whole and not module.is_variable:
+                    raise UsageError(f"whole=true: {trainee.name} does not mask padding; evaluate it by windows")
                 self._built[key] = dataclasses.replace(trainee, module=module, num_samples=num_samples)
             found.append(self._built[key])
         return found
@@ -157,6 +159,7 @@ class Run(cells.Run):
         return [dataclasses.replace(cell, architecture=o.name, network=o, options=plain) for o in others]
 
     def cells(self, clips) -> Iterator[cells.Cell]:
+        """The baselines' cells, those of frames, the networks' and last those that begin with others' weights."""
         experiment = self.screening
         if experiment.labels == "one":
             for name in ("chance", "majority"):
@@ -177,6 +180,7 @@ class Run(cells.Run):
     # ── several processes ─────────────────────────────────────────────────────────────────────────
 
     def execute(self, workdir: Path, *, or_beside: bool = False) -> tuple[list[dict], Path]:
+        """As a screening's; several processes compute the same cells together, and the first one writes."""
         if jax.process_count() == 1:
             return super().execute(workdir, or_beside=or_beside)
         processes.agree(config.digest([self.screening.settings(), self.numerics], 32), "configuration")
@@ -195,18 +199,21 @@ class Run(cells.Run):
         return [], workdir
 
     def fill(self, folder, loaded, plans, *rest) -> None:
+        """As a screening's; tells the other processes what there is to do."""
         self.folder = Path(folder.path)
         if jax.process_count() == 1:
-            return super().fill(folder, loaded, plans, *rest)
+            super().fill(folder, loaded, plans, *rest)
+            return checkpoint.clear(self.folder / "checkpoints")
         _tell(np.frombuffer(str(self.folder.absolute()).encode().ljust(PATH_BYTES, b"\0"), np.uint8))
         for one, plan in zip(loaded, plans, strict=True):
             _tell(np.array([not folder.done.issuperset(prints) for _, prints in plan]))
             super().fill(folder, [one], [plan], *rest)
-        return None
+        return checkpoint.clear(self.folder / "checkpoints")
 
     # ── a cell ────────────────────────────────────────────────────────────────────────────────────
 
     def compute(self, clips, partition, todo, bar):
+        """Compute cells in order; checkpoints of a network are cleared when its records are written."""
         own = [item for item in todo if item[0].classifier != "trained"]
         if jax.process_index() == 0 or bar is not None:
             of_frames = [item for item in own if item[0].architecture == frame_mixture.NAME]
@@ -218,6 +225,9 @@ class Run(cells.Run):
             if bar is not None:
                 bar.set_postfix_str(f"{clips.name} {cell.architecture} seed {cell.seed}")
             yield cell, *self.train_cell(cell, clips, partition, prints)
+            if jax.process_index() == 0:  # its records are written
+                for folder in (self.folder / "checkpoints").glob(f"{glob.escape(file_name(clips, cell, prints))}-*"):
+                    checkpoint.clear(folder)
 
     def train_cell(self, cell, clips, partition, prints) -> tuple[list[dict], list[dict]]:
         """Records and predictions of a cell: a training on every fold."""
@@ -230,7 +240,7 @@ class Run(cells.Run):
             fitted = self.fitting(cell, clips, partition, fold, f"{name}-{fold.name}", begin)
             outcome, chosen, features = fitted.run()
             truth = table.values[fold.test]
-            values = tagging.judge(outcome, table.values, loss=table.loss(self.screening.loss), tags=table.names)
+            values = tagging.judge(outcome, table.values, loss=table.loss("auto"), tags=table.names)  # by the labels
             values = {metric: values[metric] for metric in table.metrics}
             outcomes.append((fold, values, chosen))
             predictions += labels.prediction_rows(clips, partition, fold, truth, outcome.scores, table)
@@ -241,11 +251,12 @@ class Run(cells.Run):
         seconds = time.perf_counter() - began
         sizes = {"num_features": features, "feature_seconds_per_clip": 0.0}
         rows = self.records(cell, clips, partition, outcomes, prints, seconds, sizes)
-        rows = [row | {"selection": "validation_refit" if self.screening.retrain else "validation"} for row in rows]
+        selection = "validation_refit" if self.screening.retrain else "validation"
+        last = not self.screening.validation and partition.kind == "cv"  # the last weights were taken
+        rows = [row | {"selection": "last" if last else selection} for row in rows]
         if jax.process_index() == 0:
             if validated:
                 thresholds.keep_validation(self.folder, f"{name}.jsonl", validated)
-            shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
         return rows, predictions
 
     def fitting(self, cell, clips, partition, fold, name, begin) -> "Fitting":
@@ -274,6 +285,7 @@ class Run(cells.Run):
         return found
 
     def fingerprints(self, cell, clips, partition) -> list[str]:
+        """Of all records of a cell, in the order in which they are written."""
         from mirjax import metrics, results
 
         if cell.classifier != "trained":
@@ -293,7 +305,11 @@ class Run(cells.Run):
         if earlier := self.earlier(cell, clips):
             identity["earlier"] = [self.fingerprints(each, clips, partition) for each in earlier]
         shown = metrics.METRICS if self.screening.labels == "one" else self.labels(clips).metrics
-        return [results.fingerprint(**identity, fold=fold.name, metric=metric) for fold in partition.folds for metric in shown]
+        return [
+            results.fingerprint(**identity, fold=fold.name, metric=metric)
+            for fold in partition.folds
+            for metric in shown
+        ]
 
     # ── clips as a network hears them ─────────────────────────────────────────────────────────────
 
@@ -378,8 +394,9 @@ class Fitting:
             return clips
         if (short := np.flatnonzero(clips.lengths <= 2 * context)).size:
             raise ValueError(
-                f"{self.clips_.name}: {len(short)} clips are no longer than two contexts of {self.experiment.context} s, "
-                f"first {self.clips_.ids[short[0]]}; lengthen them, leave them out or lower context"
+                f"{self.clips_.name}: {len(short)} clips are no longer than two contexts "
+                f"of {self.experiment.context} s, first {self.clips_.ids[short[0]]}; lengthen them, leave them out or "
+                "lower context"
             )
 
         def read(i):
@@ -415,7 +432,8 @@ class Fitting:
             drawn[place].append((name, tuple(options.items())))
         audio, other = (_augmentation(tuple(drawn[place])) for place in ("audio", "representation"))
         return tagging.Tagging(
-            self.network.module, loss, output, of_classes, tuple(experiment.targets), augment_audio=audio, augment=other,
+            self.network.module, loss, output, of_classes, tuple(experiment.targets), augment_audio=audio,
+            augment=other,
             dtype=experiment.dtype,
         )  # fmt: skip
 
@@ -474,13 +492,11 @@ class Fitting:
         examples = patches.TrainingBatches(clips, chosen, 1, self.patch, **settings).examples
         even = jax.device_count() * experiment.accumulate
         size = min(experiment.batch_size, len(examples))
-        if size < experiment.batch_size:
-            size -= size % even
-            _log.info("%s: batches of %d, all there is", self.name, size)
-        if size < 1 or size % even:
+        if size % even:  # a smaller batch would make the numbers depend on the devices
             raise UsageError(
-                f"batch_size={size} cannot be shared by {jax.device_count()} devices in accumulate={experiment.accumulate} "
-                f"parts; choose a multiple of {even}"
+                f"batch_size={experiment.batch_size}: batches of {size} rows ({len(examples)} training examples) cannot "
+                f"be shared by {jax.device_count()} devices in accumulate={experiment.accumulate} parts; choose a "
+                f"multiple of {even}, at most {len(examples)}"
             )
         return patches.TrainingBatches(clips, chosen, size, self.patch, share=self.run_.share, **settings)
 
@@ -564,6 +580,7 @@ class Fitting:
             "seed": self.cell.seed,
             **self.cell.options,
             "epochs": epochs,
+            "rows": self.batches(chosen).batch_size,
         }
 
     def evaluator(self, task, valid):
@@ -571,7 +588,13 @@ class Fitting:
 
         def evaluate(variables):
             outcome = self.predict(task, variables, valid)
-            found = tagging.judge(outcome, self.table.values, loss=task.loss, tags=self.table.names)
+            try:
+                found = tagging.judge(outcome, self.table.values, loss=self.table.loss("auto"), tags=self.table.names)
+            except ValueError as error:  # no tag that some of these clips have and others have not
+                if self.experiment.monitor != "valid_loss":
+                    where = f"{self.clips_.name}, fold {self.fold.name!r}, validation clips"
+                    raise ValueError(f"{where}: {error}; use monitor=valid_loss, or more of them") from error
+                found = {"loss": outcome.loss}
             return {f"valid_{name}": value for name, value in found.items()}
 
         return evaluate
@@ -597,6 +620,9 @@ class Fitting:
         experiment = self.experiment
         folder = self.run_.folder / "weights"
         folder.mkdir(exist_ok=True)
+        for path in folder.iterdir():
+            if path.name.startswith(f".{self.name}.npz."):  # of a run that was killed while it wrote
+                path.unlink()
         note = {
             "architecture": self.cell.architecture,
             "n": self.network.n,
@@ -664,7 +690,9 @@ def _optimiser(experiment, num_steps):
         "clip_norm", "clip_value",
     )  # fmt: skip
     settings = {name: getattr(experiment, name) for name in names}
-    return _optimiser_of(tuple((settings | {"num_steps": num_steps if experiment.schedule != "constant" else None}).items()))
+    return _optimiser_of(
+        tuple((settings | {"num_steps": num_steps if experiment.schedule != "constant" else None}).items())
+    )
 
 
 @functools.lru_cache(maxsize=8)
@@ -689,7 +717,9 @@ class _Curve:
         path = Path(folder) / "curves" / f"{name}.jsonl"
         path.parent.mkdir(exist_ok=True)
         kept = [line for line in _lines(path) if line["step"] <= step]  # what came after the checkpoint comes again
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        unfinished = path.with_name(f".{path.name}")  # a kill in between must not lose the epochs of the checkpoint
+        unfinished.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        unfinished.replace(path)
         self.file = open(path, "a", encoding="utf-8")
         if tensorboard:
             try:

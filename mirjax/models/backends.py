@@ -10,9 +10,8 @@ Names: `as_sequence`, `GlobalPool`, `Flatten`, `DenseConcat`, `StridedConv`, `Fu
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import lax
 
-from mirjax.models import blocks, geometry, layers
+from mirjax.models import blocks, geometry, layers, pooling
 from mirjax.models.blocks import Conv, ConvBlock, Norm
 from mirjax.models.geometry import Window
 
@@ -272,7 +271,7 @@ class ExtraLayers(nn.Module):
         self._expose("extra1", x)
         x = x + self._convolve(x, "extra2", same=True)
         self._expose("extra2", x)
-        x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 1), (1, 2, 1), "VALID")
+        x = pooling.max_pool(x, (2,))
         x = x + self._convolve(x, "extra3", same=True)
         self._expose("extra3", x)
         return x

@@ -4,7 +4,7 @@ Arrays: maps `[B, T, C]` or `[B, T, F, C]`, kernels `(k…, in, out)`, written (
 `Precision.HIGHEST`.
 
 The derivative with respect to the *input* is a convolution with as many outputs as the input has channels. Of one
-channel (a spectrogram below a learnt normalisation) and a long kernel, a CPU computes it up to fifty times slower than
+channel (a spectrogram below a learnt normalisation) and a long kernel, a CPU computes it up to 100 times slower than
 the convolution itself. So the input's tangent runs through the same sum written with the windows along the kernel's
 longer axis as channels, whose transposition is a matrix product and a sum of shifted slices.
 

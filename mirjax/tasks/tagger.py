@@ -1,7 +1,7 @@
 """Labelling new audio with trained weights: the network, its input and what its outputs are called, in one file.
 
-`load_tagger("weights/….npz").label(["song.wav"])` decodes the files at the network's sample rate, cuts them into windows
-of the length it was trained on, and averages what it says of them (or hears the whole song at once).
+`load_tagger("weights/….npz").label(["song.wav"])` decodes the files at the network's sample rate, cuts them into
+windows of the length it was trained on, and averages what it says of them (or hears the whole song at once).
 Names: `Tagger`, `load_tagger`, `build`, `set_level`.
 """
 

@@ -1,11 +1,13 @@
 """Tagging: one label a clip, or many, learnt from patches and judged by clips.
 
 Convention
----------- A batch has `audio` f32[B, N] (or [B, C, N]) or `representation` f32[B, T, F] (or [B, T, F, C]), `label`
-int32[B] (one class) or f32[B, K] (many tags, or values), `mask` bool[B], and perhaps `steps` int32[B] (real steps of a
-row: samples or frames, as what it holds). Variables are {"params", "batch_stats", "input"}; "input" holds `mean` and `deviation` (of all values: [], of each
-band: [F]; or of each place of a patch: [T, F]) by which the representation is standardised, and travels with the weights.
-A network that decides at every step tags by the mean of its logits over time.
+----------
+A batch has `audio` f32[B, N] (or [B, C, N]) or `representation` f32[B, T, F] (or [B, T, F, C]), `label` int32[B] (one
+class) or f32[B, K] (many tags, or values), `mask` bool[B], and perhaps `steps` int32[B] (real steps of a row: samples
+of audio, frames of a representation). Variables are {"params", "batch_stats", "input"}; "input" holds `mean` and
+`deviation` (of all values: [], of each band: [F]; or of each place of a patch: [T, F]) by which the representation is
+standardised, and travels with the weights. A network that decides at every step tags by the mean of its logits over
+time.
 
 Losses
 ------
@@ -79,6 +81,8 @@ class Tagging:
             raise ValueError(f"targets={self.targets} soften binary outputs; loss='cross_entropy' has (0, 1)")
         if self.dtype not in (None, "float32", "bfloat16", "float16", "float64"):
             raise ValueError(f"dtype={self.dtype!r} is not one of float32, bfloat16, float16, float64")
+        if self.dtype == "float64" and jnp.result_type(float) != np.float64:
+            raise ValueError("dtype='float64' needs JAX's 64 bits; set JAX_ENABLE_X64=1")
 
     def init(self, key: jax.Array, batch: Mapping) -> tuple[dict, dict]:
         """Random params, and batch statistics and the statistics (0, 1) of an input that is left as it is."""
@@ -161,6 +165,11 @@ _OUTPUT_OF = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid"}
 
 
 def _as_row(values, x):
+    if values.shape != x.shape[x.ndim - values.ndim :]:
+        raise ValueError(
+            f"input of shape {x.shape}, but statistics of {values.shape} (normalise=place or band); give windows of "
+            "the length and bands that the network was trained on"
+        )
     return values.reshape((1,) * (x.ndim - values.ndim) + values.shape).astype(x.dtype)
 
 
@@ -169,8 +178,8 @@ def input_statistics(representations, kind: str = "none") -> dict[str, np.ndarra
 
     Args:
       representations: f32[T, F] (or [T, F, C], or waveforms f32[N]) of the training clips.
-      kind: `none` (mean 0, deviation 1), `all` (of all values), `band` (of each band), `place` (of each place of patches
-        of one length), or `patch_mean` (the mean of each place is taken away, and nothing divided).
+      kind: `none` (mean 0, deviation 1), `all` (of all values), `band` (of each band), `place` (of each place of
+        patches of one length), or `patch_mean` (the mean of each place is taken away, and nothing divided).
 
     Returns:
       {"mean", "deviation"}, f32[], f32[F] or f32[T, F]; a deviation of 0 is 1.
@@ -217,12 +226,16 @@ class Outcome:
 
 @functools.lru_cache(maxsize=32)
 def _scorer(task):
-    mesh = jax.make_mesh((jax.local_device_count(),), ("rows",), axis_types=(AxisType.Auto,), devices=jax.local_devices())
+    mesh = jax.make_mesh(
+        (jax.local_device_count(),), ("rows",), axis_types=(AxisType.Auto,), devices=jax.local_devices()
+    )
     whole, rows = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("rows"))
     return jax.jit(task.scores, out_shardings=rows), whole, rows
 
 
-def predict(task: Tagging, variables: Mapping, batches: Iterable[Mapping], clips, *, aggregate: str = "mean") -> Outcome:
+def predict(
+    task: Tagging, variables: Mapping, batches: Iterable[Mapping], clips, *, aggregate: str = "mean"
+) -> Outcome:
     """Scores of clips from all their windows, on the devices of this process, gathered over all processes.
 
     Args:

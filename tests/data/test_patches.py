@@ -125,7 +125,9 @@ def test_workers_do_not_matter(tmp_path):
         "    print('equal')\n"
     )
     root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, str(script), str(root)], capture_output=True, text=True, timeout=300, cwd=root)
+    done = subprocess.run(
+        [sys.executable, str(script), str(root)], capture_output=True, text=True, timeout=300, cwd=root
+    )
     assert done.stdout.strip().endswith("equal"), done.stderr[-2000:]
 
 
@@ -182,7 +184,7 @@ def test_windows_are_trained_on_once_an_epoch():
 @pytest.mark.parametrize("hop", [None, 3, 60])
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_every_window_is_evaluated_once(hop, count):
-    """Oracle: `windows` of every clip; no clip is lost, whatever the processes, and only the last batch is filled up."""
+    """Oracle: `windows` of every clip; none is lost, whatever the processes, and only the last batch is filled up."""
     chosen = np.array([8, 0, 3, 5, 7, 1])
     expected = [(int(c), s, 8) for c in chosen for s in patches.windows(int(LENGTHS[c]), 8, hop or 8)]
     found = []

@@ -11,7 +11,7 @@ from sklearn import metrics as reference
 
 from mirjax import optimisers, rules, train
 from mirjax.data import audio, dataset, patches
-from mirjax.models import backends, blocks, taggers
+from mirjax.models import backends, taggers
 from mirjax.models.blocks import Conv, Head, Stack
 from mirjax.signal.representations import LogMel, Waveform
 from mirjax.tasks import tagging
@@ -23,7 +23,12 @@ def network(outputs, *, fixed=False):
     """Two layers over time with the bands as channels, mean and maximum."""
     block = Conv(16, (3,))
     return taggers.Network(
-        LogMel(), Stack((block, block)), backends.GlobalPool(("mean", "max")), Head(outputs), num_steps=FRAMES, fixed=fixed
+        LogMel(),
+        Stack((block, block)),
+        backends.GlobalPool(("mean", "max")),
+        Head(outputs),
+        num_steps=FRAMES,
+        fixed=fixed,
     )
 
 
@@ -126,7 +131,11 @@ def test_logits_of_every_step_are_averaged():
 
 def test_rows_outside_the_mask_weigh_nothing():
     """Hand-worked: weight 0, in training and in scoring."""
-    batch = {"representation": LOGITS[:, None].astype("f4"), "label": CLASSES, "mask": np.array([True, False, True, False])}
+    batch = {
+        "representation": LOGITS[:, None].astype("f4"),
+        "label": CLASSES,
+        "mask": np.array([True, False, True, False]),
+    }
     task, state = tagging.Tagging(Logits(), weights=WEIGHTS), {"input": tagging.input_statistics(())}
     assert task.losses({}, state, batch, None, train=False)[1].tolist() == [0.5, 0, 2, 0]
     assert task.scores(state, batch)[2].tolist() == [0.5, 0, 2, 0]
@@ -140,7 +149,10 @@ def test_rows_outside_the_mask_weigh_nothing():
         ({"output": "sigmoid"}, "loss='cross_entropy' goes with output='softmax', not 'sigmoid'"),
         ({"dtype": "int8"}, "dtype='int8' is not one of float32, bfloat16"),
         ({"targets": (0.02, 0.98)}, r"targets=\(0.02, 0.98\) soften binary outputs; loss='cross_entropy' has \(0, 1\)"),
-        ({"targets": (0.9, 0.1), **BINARY}, r"targets=\(0.9, 0.1\) must be two numbers within \[0, 1\], the lower one first"),
+        (
+            {"targets": (0.9, 0.1), **BINARY},
+            r"targets=\(0.9, 0.1\) must be two numbers within \[0, 1\], the lower one first",
+        ),
     ],
 )
 def test_refusals(options, message):
@@ -167,7 +179,7 @@ PATCHES = RNG.normal(-40, 5, (9, 6, 4)).astype("f4")
     ],
 )
 def test_input_statistics(kind, given, mean, deviation):
-    """Oracle: numpy's mean and deviation over all values, over frames, or over patches (scikit-learn's StandardScaler)."""
+    """Oracle: numpy's mean and deviation over all values, over frames, or over patches, in float64."""
     found = tagging.input_statistics(iter(given), kind)
     mean = np.mean(given) if mean is None else mean
     deviation = np.std(given) if deviation is None else deviation
@@ -262,7 +274,7 @@ def test_clips_have_the_votes_of_their_windows():
 
 
 def test_a_single_output_votes_for_both_classes():
-    """Hand-worked: windows at −1, 2, 3 (two of three say the second), −1, and −1, .5 (a tie, the first's mean is higher)."""
+    """Hand-worked: windows at −1, 2, 3 (two of three say the second), −1, and −1, .5 (a tie; the first's mean wins)."""
     arrays = {0: np.array([[-1.0], [2], [3]]), 1: np.array([[-1.0]]), 2: np.array([[-1.0], [0.5]])}
     lengths, labels = np.array([3, 1, 2]), np.array([1, 0, 0], np.int32)
     batches = patches.EvaluationBatches(patches.Clips(arrays.__getitem__, lengths, labels), np.arange(3), 4, 1)
@@ -334,11 +346,14 @@ def sixteen():
     return np.stack([np.asarray(hear(np.resize(x, 29 * 256))) for x in heard]), np.repeat(np.arange(4), 4)
 
 
-def learn(task, x, labels, steps=100, optimiser=optimisers.make_optimiser("adam", 0.01)):
+ADAM = optimisers.make_optimiser("adam", 0.01)
+
+
+def learn(task, x, labels, steps=100):
     """(outcome on the training clips, first loss, last loss)."""
     clips = patches.Clips(x.__getitem__, np.full(len(x), FRAMES), labels)
     batches = patches.TrainingBatches(clips, np.arange(len(x)), len(x), FRAMES)
-    step = train.make_step(task, optimiser)
+    step = train.make_step(task, ADAM)
     state = step.init(jax.random.key(0), batches[0], rules.constant())
     state = dataclasses.replace(state, state=state.state | step.place({"input": tagging.input_statistics(x, "band")}))
     told = []
@@ -370,7 +385,7 @@ SOME_TAGS = np.stack([np.arange(16) // 8, np.arange(16) % 2, np.arange(16) // 4 
     ],
 )
 def test_sixteen_clips_are_learnt_by_heart(sixteen, loss, output, labels, options):
-    """Oracle: the training clips themselves: all right, or all areas 1, or values within .1 (at the start: .3 and more)."""
+    """Oracle: the training clips themselves: all right, or all areas 1, or values within .1 (√MSE)."""
     x, digits = sixteen
     labels = digits.astype(np.int32) if isinstance(labels, str) else labels
     outputs = 1 if labels is HALF else labels.shape[1] if labels.ndim == 2 else 4
@@ -389,6 +404,6 @@ def test_clips_without_information_are_not_learnt(sixteen):
     """Oracle: chance; the same sixteen clips, every one replaced by their mean, so that the test above can fail."""
     x, digits = sixteen
     same = np.broadcast_to(x.mean(0), x.shape).copy()
-    outcome, first, last = learn(tagging.Tagging(network(4)), same, digits.astype(np.int32))
+    outcome, _, last = learn(tagging.Tagging(network(4)), same, digits.astype(np.int32))
     assert tagging.judge(outcome, digits.astype(np.int32), loss="cross_entropy")["accuracy"] == 0.25
     assert last > 0.9 * np.log(4)
