@@ -149,8 +149,8 @@ class RankReport:
                 lines.append("")
         lines += [
             "Intervals: 95 %, bootstrap over networks, seeds and clips. Given size: Spearman with the ranks of "
-            "parameters and FLOPs taken out. Without seed noise: the correlation over the root of both reliabilities. Regret@k: "
-            "points lost by training only the k networks that rank first, against the best of all.",
+            "parameters and FLOPs taken out. Without seed noise: the correlation over the root of both reliabilities. "
+            "Regret@k: points lost by training only the k networks that rank first, against the best of all.",
             "",
         ]
         return "\n".join(lines)

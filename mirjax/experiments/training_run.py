@@ -494,8 +494,8 @@ class Fitting:
         size = min(experiment.batch_size, len(examples))
         if size % even:  # a smaller batch would make the numbers depend on the devices
             raise UsageError(
-                f"batch_size={experiment.batch_size}: batches of {size} rows ({len(examples)} training examples) cannot "
-                f"be shared by {jax.device_count()} devices in accumulate={experiment.accumulate} parts; choose a "
+                f"batch_size={experiment.batch_size}: batches of {size} rows ({len(examples)} training examples) "
+                f"cannot be shared by {jax.device_count()} devices in accumulate={experiment.accumulate} parts; choose a "
                 f"multiple of {even}, at most {len(examples)}"
             )
         return patches.TrainingBatches(clips, chosen, size, self.patch, share=self.run_.share, **settings)

@@ -131,7 +131,7 @@ def test_every_value_of_the_patch_is_standardised(digits, cache, kind):
 @pytest.mark.parametrize("name", TUTORIAL)
 def test_the_tutorial_learns(name, cache, tmp_path):
     """Oracle: chance; the whole study on the embedded rhythms lowers its training loss by a fifth and more."""
-    experiment = study(name, cache=cache, classifiers=("elm",), learning_rate=0.003 if name != TUTORIAL[0] else 0.001)
+    experiment = study(name, cache=cache, classifiers=("elm",))
     experiment.run(tmp_path, progress=False)
     for curve in (tmp_path / "curves").glob("*.jsonl"):
         losses = [json.loads(line)["train_loss"] for line in curve.read_text().splitlines()]

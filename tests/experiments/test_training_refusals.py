@@ -78,7 +78,10 @@ LATER = [
     ({"clip_norm": 1.0, "clip_value": 1.0}, "clip_norm=1.0 and clip_value=1.0 exclude each other; give one"),
     ({"l2": -1.0}, "l2=-1.0 must be a number of at least 0"),
     ({"average": 1.0}, "average=1.0 must be a decay from 0 to below 1"),
-    ({"batch_size": 7}, "batch_size=7 cannot be shared by 2 devices in accumulate=1 parts; choose a multiple of 2"),
+    (
+        {"batch_size": 7},
+        "batch_size=7: batches of 7 rows .* cannot be shared by 2 devices in accumulate=1 parts; choose a multiple of 2",
+    ),
     ({"folds": ("9",)}, "folds='9' is no fold of rhythm_small; known: 0, 1, 2"),
     ({"targets": (0.02, 0.98)}, r"targets=\(0.02, 0.98\) soften binary outputs; loss='cross_entropy' has \(0, 1\)"),
     ({"labels": "values", "weights": "balanced"}, "weights=balanced is for classes and tags; these labels are values"),
