@@ -495,8 +495,8 @@ class Fitting:
         if size % even:  # a smaller batch would make the numbers depend on the devices
             raise UsageError(
                 f"batch_size={experiment.batch_size}: batches of {size} rows ({len(examples)} training examples) "
-                f"cannot be shared by {jax.device_count()} devices in accumulate={experiment.accumulate} parts; choose a "
-                f"multiple of {even}, at most {len(examples)}"
+                f"cannot be shared by {jax.device_count()} devices in accumulate={experiment.accumulate} parts; choose "
+                f"a multiple of {even}, at most {len(examples)}"
             )
         return patches.TrainingBatches(clips, chosen, size, self.patch, share=self.run_.share, **settings)
 

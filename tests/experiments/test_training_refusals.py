@@ -80,7 +80,7 @@ LATER = [
     ({"average": 1.0}, "average=1.0 must be a decay from 0 to below 1"),
     (
         {"batch_size": 7},
-        "batch_size=7: batches of 7 rows .* cannot be shared by 2 devices in accumulate=1 parts; choose a multiple of 2",
+        "batch_size=7: batches of 7 rows .* by 2 devices in accumulate=1 parts; choose a multiple of 2",
     ),
     ({"folds": ("9",)}, "folds='9' is no fold of rhythm_small; known: 0, 1, 2"),
     ({"targets": (0.02, 0.98)}, r"targets=\(0.02, 0.98\) soften binary outputs; loss='cross_entropy' has \(0, 1\)"),
