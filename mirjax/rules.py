@@ -12,7 +12,7 @@ than any other. An epoch *improves* when it is better than the best by more than
 As text, for configs and command lines: `plateau(valid_loss, factor=.5, patience=75) + stop_early(valid_loss, 200)`.
 Sources: ARCHITECTURES §2, 4, 6, 7.4, 9.3 and §11 rows 4, 5, 26; the authors' training code.
 Names: `Rule`, `RuleState`, `constant`, `counter`, `halve_every`, `plateau`, `stop_early`, `divide_on_plateau`,
-`combine`, `make_rule`.
+`combine`, `make_rule`, `direction`.
 """
 
 import inspect
@@ -62,7 +62,8 @@ def _state(scale: float, stop: bool, **memory) -> RuleState:
     return RuleState(np.asarray(scale, np.float32), np.asarray(stop, np.bool_), arrays)
 
 
-def _direction(monitor: str, mode: str | None) -> str:
+def direction(monitor: str, mode: str | None = None) -> str:
+    """What is better of a metric: "min" or "max", by its name when no mode is given."""
     if not isinstance(monitor, str) or not monitor[:1].isalpha():
         raise ValueError(f"monitor={monitor!r} must be the name of a metric, such as 'valid_loss'")
     if mode is None:
@@ -141,7 +142,7 @@ def counter(
       Pons, Lidy & Serra, CBMI 2016, code (20, 40; the paper writes "halved every 40 epochs without improvement");
       Pons & Serra, ICASSP 2017, code (the paper divides by ten); Pons et al., EUSIPCO 2017, code (3, 10).
     """
-    mode = _direction(monitor, mode)
+    mode = direction(monitor, mode)
     _check_whole(halve_after=halve_after, stop_after=stop_after, least=0)
     _check_factor(factor)
     if halve_after >= stop_after:
@@ -218,7 +219,7 @@ def plateau(
     Reference:
       Pons & Serra, "musicnn", ISMIR late-breaking 2019, training code (75 epochs, .5).
     """
-    mode = _direction(monitor, mode)
+    mode = direction(monitor, mode)
     _check_factor(factor)
     _check_whole(patience=patience)
     _check_delta(min_delta)
@@ -258,7 +259,7 @@ def stop_early(
     Reference:
       Prechelt, "Early stopping – but when?", 1998. Pons, Serra & Serra, ICASSP 2019 (200 epochs in a row on paper).
     """
-    mode = _direction(monitor, mode)
+    mode = direction(monitor, mode)
     _check_whole(patience=patience)
     _check_delta(min_delta)
 
@@ -298,7 +299,7 @@ def divide_on_plateau(
     Reference:
       Lee et al., "Sample-level deep convolutional neural networks for music auto-tagging", SMC 2017, code.
     """
-    mode = _direction(monitor, mode)
+    mode = direction(monitor, mode)
     _check_whole(patience=patience)
     rates = tuple(rates)
     if not rates or not all(isinstance(rate, numbers.Real) and 0 < rate < math.inf for rate in rates):

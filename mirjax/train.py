@@ -33,7 +33,7 @@ from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mirjax.models import blocks
-from mirjax.rules import Rule
+from mirjax.rules import Rule, direction
 
 PARALLEL = ("jit", "pmap")
 _AXIS = "data"
@@ -377,8 +377,8 @@ def fit(
       steps_per_epoch: batches of an epoch.
       evaluate: variables → metrics of the validation clips, named `valid_…`; called after each epoch.
       best: of a saved run; None at the start.
-      monitor: the metric by which the best weights are kept: the smallest if its name ends in `loss` or `rmse`, else
-        the largest; without `evaluate`, the last weights are the best.
+      monitor: the metric by which the best weights are kept (`rules.direction` says whether the smallest or the
+        largest); without `evaluate`, the last weights are the best.
       save: writes a checkpoint of the whole run. Called about every `save_seconds` (with several processes, at the next
         end of an epoch), at the end and when interrupted.
       save_seconds: between two checkpoints.
@@ -444,8 +444,7 @@ def fit(
 
 def is_better(monitor: str, value, than) -> bool:
     """Whether a value of the metric is better than another; NaN never is."""
-    smaller = monitor.endswith(("loss", "rmse"))
-    return bool(value < than if smaller else value > than)
+    return bool(value < than if direction(monitor) == "min" else value > than)
 
 
 def worst(monitor: str) -> float:

@@ -339,10 +339,13 @@ class Run(cells.Run):
         draws_audio = any(training.AUGMENTATIONS[name][0] == "audio" for name in experiment.augment)
         if experiment.hear == "ahead" and draws_audio:
             raise UsageError(f"hear=ahead cannot go with augment={','.join(experiment.augment)}, which changes audio")
-        if experiment.hear != "auto" or draws_audio or isinstance(representation, Waveform):
-            return experiment.hear == "ahead" and not draws_audio
-        size = sum(np.prod(representation.shape(int(n)), dtype=float) for n in np.unique(lengths, return_counts=False))
-        return 4 * size * len(lengths) / max(1, len(np.unique(lengths))) < AHEAD_BYTES
+        if draws_audio or isinstance(representation, Waveform):
+            return False
+        if experiment.hear != "auto":
+            return experiment.hear == "ahead"
+        sizes, counts = np.unique(lengths, return_counts=True)
+        values = sum(c * np.prod(representation.shape(int(n)), dtype=float) for n, c in zip(sizes, counts, strict=True))
+        return 4 * values < AHEAD_BYTES
 
 
 def file_name(clips, cell, prints) -> str:
@@ -373,12 +376,12 @@ class Fitting:
         self.experiment, self.network, self.begin = run.screening, cell.network, begin
         self.table = run.labels(clips)
         self.clips = run.patches_of(cell, clips)
-        self.patch = self._steps(self.experiment.patch, self.network.num_samples)
+        self.patch = self._steps(self.network.num_samples)
         self.clips = self._without_context(self.clips)
         self.validated = None  # what it says of the validation clips, kept of tags: their thresholds are chosen by it
         self.first = jax.process_index() == 0
 
-    def _steps(self, _, samples: int) -> int:
+    def _steps(self, samples: int) -> int:
         """Samples as steps of what patches are cut of."""
         if self.clips.key == "audio":
             return samples
@@ -522,7 +525,7 @@ class Fitting:
         host = step.host(state)
         best = train.Best(step.host(state.variables), np.float32(train.worst(experiment.monitor)), np.int32(0))
         folder = self.run_.folder / "checkpoints" / name
-        checkpoints = checkpoint.Checkpoints(folder, self._about(chosen, valid, epochs))
+        checkpoints = checkpoint.Checkpoints(folder, self._about(chosen, valid, epochs, batches.batch_size))
         if (found := checkpoints.restore({"state": host, "best": best})) is not None:
             state, best = step.place(found["state"]), found["best"]
             _log.info("%s goes on from step %d", name, int(found["state"].step))
@@ -568,7 +571,7 @@ class Fitting:
         module, function = training.BEGINNINGS[self.cell.architecture][1].split(":")
         return getattr(importlib.import_module(f"mirjax.models.{module}"), function)(*trained, drawn)
 
-    def _about(self, chosen, valid, epochs) -> dict:
+    def _about(self, chosen, valid, epochs, rows) -> dict:
         """What a checkpoint belongs to."""
         return {
             "architecture": self.cell.architecture,
@@ -580,7 +583,7 @@ class Fitting:
             "seed": self.cell.seed,
             **self.cell.options,
             "epochs": epochs,
-            "rows": self.batches(chosen).batch_size,
+            "rows": rows,
         }
 
     def evaluator(self, task, valid):

@@ -81,7 +81,8 @@ class Tagger:
         else:
             import jax
 
-            clips = [np.asarray(jax.jit(representation)(clip)) for clip in clips]
+            represent = jax.jit(representation)
+            clips = [np.asarray(represent(clip)) for clip in clips]
             key, axis, steps = "representation", 0, representation.shape(self.patch)[0]
             rate = representation.frame_rate
         if getattr(self.task.model, "fixed", False) and key == "representation":
