@@ -866,7 +866,7 @@ def plot_rank_scatter(sets, path) -> None:
         sets: of a :class:`mirjax.experiments.rank_report.RankReport`.
         path: PNG to write.
     """
-    figure = Figure(figsize=(4.2 * len(sets), 4.0), layout="constrained")
+    figure = Figure(figsize=(4.2 * len(sets), 4.0), layout="constrained", dpi=200)
     FigureCanvasAgg(figure)
     for axis, found in zip(figure.subplots(1, len(sets), squeeze=False)[0], sets, strict=True):
         trained = 100 * found.trained.values.mean(1)
@@ -876,7 +876,7 @@ def plot_rank_scatter(sets, path) -> None:
         axis.plot(span, span, color="#999999", linewidth=0.8, zorder=0)
         axis.set_xlabel("untrained accuracy, %", **STYLE)
         axis.set_ylabel("trained accuracy, %", **STYLE)
-        axis.legend(fontsize=7, frameon=False, loc="lower right")
+        axis.legend(fontsize=7, loc="lower right")  # framed: its dots are no networks
         _finish(axis, found.name)
     _save(figure, path)
 
@@ -889,7 +889,7 @@ def plot_rank_correlations(sets, path) -> None:
         path: PNG to write.
     """
     names = [each.name for each in sets[0].methods]
-    figure = Figure(figsize=(2.2 + 2.6 * len(sets), 0.8 + 0.28 * len(names)), layout="constrained")
+    figure = Figure(figsize=(2.2 + 2.6 * len(sets), 0.8 + 0.28 * len(names)), layout="constrained", dpi=200)
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(sets), squeeze=False, sharey=True)[0]
     for axis, found in zip(axes, sets, strict=True):
@@ -906,5 +906,5 @@ def plot_rank_correlations(sets, path) -> None:
         axis.set_yticks(range(len(names)), names, fontsize=7)
         axis.set_xlabel("Spearman's ρ with trained accuracy", **STYLE)
         _finish(axis, found.name)
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(names) - 0.5, -0.5)
     _save(figure, path)
