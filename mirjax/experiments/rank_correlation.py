@@ -56,10 +56,10 @@ class RankCorrelation:
     protocol: str = "auto"
     group: str | None = None
     folds: tuple[str, ...] | None = None
-    epochs: int = 80
+    epochs: int = 150
     batch_size: int = 16
-    learning_rate: float = 2e-3
-    rule: str = "plateau(valid_loss,factor=.4,patience=6)+stop_early(valid_loss,16)"
+    learning_rate: float = 5e-3
+    rule: str = "plateau(valid_loss,factor=.4,patience=8)+stop_early(valid_loss,25)"
     monitor: str = "valid_loss"
     proxies: bool = True
     strict: bool = False
