@@ -13,7 +13,7 @@ from mirjax.experiments.rank_correlation import RankCorrelation
 
 experiment = RankCorrelation(
     data=("rhythm_small", "digits_small"),
-    seconds=(6.0, 1.0),
+    seconds=(6.0, 2.0),
     networks=60,
     seeds=3,
     trained_seeds=2,
