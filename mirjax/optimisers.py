@@ -19,7 +19,7 @@ add it before the correction of the moments' bias, so that it weighs eps / √(1
 first update, as much after some thousand). Momentum sums gradients, as in torch: in Keras and Lasagne it sums steps,
 which keep the learning rate they were made with; the two differ in the updates after a change of the rate.
 
-Names: `make_optimiser`, `make_schedule`, `penalty`, `add_l2`, `scale_parts`.
+Names: `make_optimiser`, `make_schedule`, `read_schedule`, `penalty`, `add_l2`, `scale_parts`.
 """
 
 import inspect
@@ -321,3 +321,28 @@ def make_schedule(name: str, learning_rate: float, *, num_steps: int | None = No
     except TypeError as error:
         raise ValueError(f"schedule {name!r}: {error}; its options: {', '.join(known) or 'none'}") from None
     return schedule(learning_rate, **options)
+
+
+def read_schedule(text: str, learning_rate: float, *, num_steps: int | None = None) -> Callable:
+    """The schedule of a text, as configurations have it.
+
+    Args:
+      text: `cosine`, `inverse(decay=.01)`, `steps(boundaries=100/200, factor=.1)`.
+      learning_rate, num_steps: as in `make_schedule`.
+
+    Raises:
+      ValueError: not of that form, or as in `make_schedule`.
+    """
+    name, _, inside = text.strip().removesuffix(")").partition("(")
+    options = {}
+    try:
+        for part in filter(None, (part.strip() for part in inside.split(","))):
+            option, value = part.split("=")
+            given = tuple(int(n) if n.isdigit() else float(n) for n in value.strip().split("/"))
+            options[option.strip()] = given if option.strip() == "boundaries" else given[0]
+    except ValueError:
+        raise ValueError(f"schedule={text!r} must be a name, or name(option=number, …) as inverse(decay=.01)") from None
+    try:
+        return make_schedule(name.strip(), learning_rate, num_steps=num_steps, **options)
+    except ValueError as error:
+        raise ValueError(f"schedule={text!r}: {error}") from None

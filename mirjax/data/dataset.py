@@ -147,7 +147,10 @@ def _source(facts, group, where, *, ids, labels, splits, folds, metadata, read, 
     if foreign := [repr(name) for name in (facts.name, *ids) if name != _printable(name)]:
         raise ValueError(f"{where}: names that are not UTF-8, {_first(foreign)}; rename the files (convmv does)")
     if empty := [ids[i] for i, label in enumerate(labels) if not label]:
-        raise ValueError(f"{where}: empty label of {_first(empty)}; give every clip a class")
+        raise ValueError(
+            f"{where}: empty label of {_first(empty)}; give every clip a class (or, with labels=many, `-` where it has "
+            "none of the tags)"
+        )
     normal = [posixpath.normpath(i) for i in ids]
     if twice := [i for i, count in Counter(normal).items() if count > 1]:
         raise ValueError(f"{where}: duplicate ids, {_first(twice)}; list every clip once")
@@ -159,7 +162,10 @@ def _source(facts, group, where, *, ids, labels, splits, folds, metadata, read, 
         raise ValueError(f"{where}: empty fold of {_first(empty)}; fill the column or leave it out")
     classes = sorted(set(labels))
     if len(classes) < 2:
-        raise ValueError(f"{where}: a classification needs 2 classes, found {len(classes)} ({', '.join(classes)})")
+        raise ValueError(
+            f"{where}: at least 2 different labels are needed, found {len(classes)} ({', '.join(classes)}); give clips "
+            "of another class, or other tags"
+        )
     column = facts.group if group is None else group
     if column not in (None, "none"):
         if column not in metadata:

@@ -3,7 +3,7 @@
 `WORKDIR/curves/NAME-FOLD.jsonl` has a JSON line an epoch (`epoch`, `step`, `seconds`, `scale` of the learning rate,
 `train_loss`, `valid_…`); NAME is that of the cell's predictions. The weights that were kept are those after `best_step`
 of the records' hyper-parameters.
-Names: :class:`Curve`, :func:`read_curves`, :func:`describe`.
+Names: :class:`Curve`, :class:`CurveWriter`, :func:`read_curves`, :func:`describe`.
 """
 
 import json
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from mirjax.config import UsageError
 
 LOSSES = ("train_loss", "valid_loss")
 # What stands beside the losses where the weights were chosen by one of them.
@@ -35,6 +37,57 @@ class Curve(NamedTuple):
     best: int | None
     metric: str | None
     rows: tuple[dict, ...]
+
+
+class CurveWriter:
+    """Writes the curve of a training at work, and TensorBoard's events if asked for.
+
+    What came after the checkpoint from which the training goes on comes again, so it is taken out first.
+
+    Args:
+        folder: the run folder.
+        name: of the curve, without its suffix.
+        step: from which the training goes on; 0 at the start.
+        tensorboard: write `WORKDIR/tensorboard/NAME` too; UsageError without tensorboardX.
+        writes: False in all processes but the first: nothing is written.
+    """
+
+    def __init__(self, folder, name: str, step: int, tensorboard: bool, writes: bool):
+        self._file, self._board, self._seconds = None, None, 0.0
+        if not writes:
+            return
+        path = Path(folder) / "curves" / f"{name}.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        kept = [row for row in _read(path) if row["step"] <= step]
+        self._seconds = kept[-1]["seconds"] if kept else 0.0
+        unfinished = path.with_name(f".{path.name}")  # a kill in between must not lose the epochs of the checkpoint
+        unfinished.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        unfinished.replace(path)
+        self._file = open(path, "a", encoding="utf-8")
+        if tensorboard:
+            try:
+                from tensorboardX import SummaryWriter
+            except ImportError as error:
+                raise UsageError("tensorboard=true needs the package tensorboardX: pip install tensorboardX") from error
+            self._board = SummaryWriter(str(Path(folder) / "tensorboard" / name), purge_step=step)
+
+    def add(self, row: dict) -> None:
+        """Append an epoch; its `seconds` count from the very start, whatever interruptions there were."""
+        if self._file is None:
+            return
+        row = row | {"seconds": round(self._seconds + row["seconds"], 3)}
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            for name, value in row.items():
+                if name not in ("epoch", "step"):
+                    self._board.add_scalar(name, value, row["step"])
+
+    def close(self) -> None:
+        """Close the files."""
+        for each in (self._file, self._board):
+            if each is not None:
+                each.close()
 
 
 def read_curves(workdir, records: Iterable[dict]) -> tuple[Curve, ...]:

@@ -208,7 +208,7 @@ class RankCorrelation:
         from tqdm import tqdm
 
         from mirjax import features, proxies
-        from mirjax.experiments import training_run
+        from mirjax.experiments import cells, fitting, training_run
 
         path = folder / "proxies.jsonl"
         done = {(row["network"], row["seed"]) for row in read_lines(path)}
@@ -222,11 +222,11 @@ class RankCorrelation:
         folder.mkdir(parents=True, exist_ok=True)
         with open(path, "a", encoding="utf-8") as file:
             for network, seed in tqdm(todo, desc="proxies", unit="network", disable=not progress):
-                cell = training_run.cells.Cell(network.name, network, "raw", {}, seed, "trained", "none")
-                fitting = training_run.Fitting(run, cell, clips, fold, network.name)
-                statistics = fitting.statistics(fold.train)
-                batch = fitting.clips.batch(chosen, [0] * len(chosen), fitting.patch, len(chosen))
-                x = (batch[fitting.clips.key] - statistics["mean"]) / statistics["deviation"]
+                cell = cells.Cell(network.name, network, "raw", {}, seed, "trained", "none")
+                fitted = fitting.Fitting(run, cell, clips, fold, network.name)
+                statistics = fitted.statistics(fold.train)
+                batch = fitted.clips.batch(chosen, [0] * len(chosen), fitted.patch, len(chosen))
+                x = (batch[fitted.clips.key] - statistics["mean"]) / statistics["deviation"]
                 variables = features.initialise(network.module, jax.random.key(seed), network.num_samples)
                 for proxy, score in proxies.PROXIES.items():
                     began = time.perf_counter()

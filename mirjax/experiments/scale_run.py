@@ -9,18 +9,18 @@ from collections.abc import Iterator
 import jax
 
 from mirjax.config import UsageError
-from mirjax.experiments import cells, training_run
+from mirjax.experiments import cells, fitting, training_run
 from mirjax.tasks import tagger
 
 
-class WholeClips(training_run.Fitting):
+class WholeClips(fitting.Fitting):
     """No training: the weights of the cell that is evaluated by windows, evaluated on whole clips.
 
     Attributes:
       trained: the fitting of that cell on this fold.
     """
 
-    def __init__(self, trained: training_run.Fitting, cell, name: str):
+    def __init__(self, trained: fitting.Fitting, cell, name: str):
         super().__init__(trained.run_, cell, trained.clips_, trained.fold, name)
         self.trained = trained
         self.experiment = self.experiment.as_training(whole=True)

@@ -36,7 +36,7 @@ _CHOICES = {
     "fit": ("repeat", "zero"),
     "optimiser": ("sgd", "adam", "adamw"),
     "dtype": (None, "float32", "bfloat16", "float16", "float64"),
-    "l2_on": ("kernels", "all"),
+    "l2_on": ("kernels", "convolutions", "all"),
     "l2_reduction": ("half", "sum"),
 }
 # Where a run lies and what it runs on; the rest decides its numbers.
@@ -338,9 +338,10 @@ class Training:
 
     def execute(self, workdir: str | Path | None = None, *, progress: bool = True) -> tuple[list[dict], Path | None]:
         """As `run`, and tells the run folder: (records, folder)."""
-        from mirjax.experiments import training_run
+        from mirjax.experiments import fitting, training_run
 
         sources = self.sources()
+        fitting.optimiser(self, 1_000_000)  # its settings are checked before the data are read
         if self.dry_run:
             return [], None
         given = workdir or self.workdir

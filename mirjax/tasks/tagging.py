@@ -18,7 +18,7 @@ Losses
 Where a clip has one class, the weight of its class multiplies the row, which counts as many rows, whatever the loss.
 
 Source: J. Pons (2019), chapters 3 and 5.
-Names: `Tagging`, `Outcome`, `predict`, `judge`, `input_statistics`.
+Names: `Tagging`, `Outcome`, `NotFiniteScores`, `predict`, `judge`, `input_statistics`.
 """
 
 import dataclasses
@@ -224,6 +224,18 @@ class Outcome:
     loss: float
 
 
+class NotFiniteScores(ValueError):
+    """A network gives some clips scores that are no numbers.
+
+    Attributes:
+      clips: their numbers.
+    """
+
+    def __init__(self, clips):
+        super().__init__(f"the scores of {len(clips)} clips (numbers {', '.join(map(str, clips[:8]))}) are not finite")
+        self.clips = clips
+
+
 @functools.lru_cache(maxsize=32)
 def _scorer(task):
     mesh = jax.make_mesh(
@@ -247,6 +259,7 @@ def predict(
 
     Raises:
       ValueError: an unknown way, no clips, or a clip without windows.
+      NotFiniteScores: scores or losses that are NaN or infinite.
     """
     if not len(clips):
         raise ValueError("there are no clips to score; choose at least one")
@@ -263,6 +276,8 @@ def predict(
     if jax.process_count() > 1:
         columns = _gathered(columns)
     number, scores, losses, weights = columns
+    if not (sound := np.isfinite(scores).all(-1) & np.isfinite(losses)).all():
+        raise NotFiniteScores(np.unique(number[~sound]))
     place = {int(clip): i for i, clip in enumerate(clips)}
     number = np.array([place[int(clip)] for clip in number])
     scores = np.asarray(scores, np.float64)

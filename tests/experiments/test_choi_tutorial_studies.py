@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import special
 
-from mirjax import config, features, results, rules
+from mirjax import config, features, optimisers, results, rules
 from mirjax.data import dataset
-from mirjax.experiments import labels, training_run
+from mirjax.experiments import fitting, labels, training_run
 from mirjax.experiments.training import Training
 from mirjax.models import backends, blocks, taggers, weights, zoo
 from mirjax.models.counts import count
@@ -49,13 +49,13 @@ def digits(tmp_path_factory):
     return folder
 
 
-def fitting(experiment) -> training_run.Fitting:
+def fitting_of(experiment) -> fitting.Fitting:
     """The first training of an experiment, before it starts."""
     run = training_run.Run(experiment, experiment.sources(), False)
     (clips,) = run.load()
     partition = run.divide(clips)
     cell = next(cell for cell in run.cells(clips) if cell.classifier == "trained")
-    return training_run.Fitting(run, cell, clips, run.folds(partition, clips)[0], "first")
+    return fitting.Fitting(run, cell, clips, run.folds(partition, clips)[0], "first")
 
 
 # ── the tutorial ──
@@ -89,17 +89,17 @@ def test_procedures_of_the_tutorial():
 
 def test_keras_decay():
     """Hand-worked: rate / (1 + .01 · update); after 100 updates half of it, whatever the epochs."""
-    schedule = training_run._schedule(study("tutorial_genre").schedule, 0.003, None)
+    schedule = optimisers.read_schedule(study("tutorial_genre").schedule, 0.003)
     np.testing.assert_allclose([schedule(t) for t in (0, 1, 100, 300)], [0.003, 0.003 / 1.01, 0.0015, 0.00075])
-    steps = training_run._schedule("steps(boundaries=2/5, factor=.5)", 1.0, None)
+    steps = optimisers.read_schedule("steps(boundaries=2/5, factor=.5)", 1.0)
     assert [float(steps(t)) for t in (0, 1, 2, 4, 5, 9)] == [1, 1, 0.5, 0.5, 0.25, 0.25]
-    half_way = training_run._schedule("cosine", 1.0, 100)(50)
+    half_way = optimisers.read_schedule("cosine", 1.0, num_steps=100)(50)
     assert float(half_way) == pytest.approx(0.5, abs=0.02)
 
 
 def test_one_output_one_patch_a_clip_and_a_quarter_held_out(digits, cache):
     """Hand-worked: 40 clips, two classes: one sigmoid, ten test clips of both classes, each clip's first 80 frames."""
-    first = fitting(study("tutorial_vocal", data=(str(digits / "vocal.csv"),), cache=cache))
+    first = fitting_of(study("tutorial_vocal", data=(str(digits / "vocal.csv"),), cache=cache))
     assert first.table.num_outputs("binary_cross_entropy") == 1
     assert len(first.fold.test) == 10 and len(first.fold.train) == 30 and not len(first.fold.valid)
     shares = [(first.clips_.labels[part] == "voice").mean() for part in (first.fold.test, first.fold.train)]
@@ -113,7 +113,7 @@ def test_one_output_one_patch_a_clip_and_a_quarter_held_out(digits, cache):
 @pytest.mark.parametrize("kind", ["train", "everything"])
 def test_every_value_of_the_patch_is_standardised(digits, cache, kind):
     """Oracle: numpy over peak-normalised, repeated clips; of the training clips, or (row 36, legacy) of all."""
-    first = fitting(study("tutorial_vocal", data=(str(digits / "vocal.csv"),), cache=cache, normalise_on=kind))
+    first = fitting_of(study("tutorial_vocal", data=(str(digits / "vocal.csv"),), cache=cache, normalise_on=kind))
     representation = first.network.module.representation
     among = first.fold.train if kind == "train" else np.arange(40)
     x = []
@@ -179,7 +179,7 @@ def test_procedure_of_the_singing_voice_nets(cache):
     for epoch in range(1, 6):
         state = rule.update(state, {"train_loss": 1.0})
         assert float(state.scale) == pytest.approx(0.85**epoch)
-    first = fitting(experiment)
+    first = fitting_of(experiment)
     assert first.task(first.fold.train).targets == (0.02, 0.98)
     assert first.batches(first.fold.train)[0]["representation"].shape == (32, 115, 80)
     for name in ("singing_voice_2016", "singing_voice_2015"):
@@ -223,7 +223,7 @@ def test_procedure_of_deep_chroma(cache):
 def test_the_taggers_hear_29_seconds(cache):
     """Oracle: §10: 1,366 frames of 96 bands at 12 kHz, of clips of 12 s repeated; one output for each tag."""
     for architecture in ("conv1d", "compact_cnn", "music_tagger_crnn"):
-        first = fitting(study("choi_structures", cache=cache, architectures=(architecture,), n="4"))
+        first = fitting_of(study("choi_structures", cache=cache, architectures=(architecture,), n="4"))
         assert first.batches(first.fold.train)[0]["representation"].shape == (16, 1366, 96)
         task = first.task(first.fold.train)
         assert (task.loss, task.output, first.table.num_outputs("auto")) == ("binary_cross_entropy", "sigmoid", 8)

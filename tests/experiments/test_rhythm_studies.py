@@ -16,7 +16,7 @@ import pytest
 from mirjax import config, features, train
 from mirjax.config import UsageError
 from mirjax.data import patches, splits
-from mirjax.experiments import training_run
+from mirjax.experiments import curves, fitting, training_run
 from mirjax.experiments.training import Training
 from mirjax.models import weights
 from mirjax.tasks import tagger, tagging
@@ -72,9 +72,9 @@ def kept_weights(folder):
 # ── windows and votes ──
 
 
-def fitting(experiment, lengths, patch):
+def fitting_of(experiment, lengths, patch):
     """A training of clips of so many frames; the clips themselves are never read."""
-    made = object.__new__(training_run.Fitting)
+    made = object.__new__(fitting.Fitting)
     made.experiment, made.patch, made.name = experiment, patch, "by hand"
     made.clips = patches.Clips(None, np.asarray(lengths), np.zeros(len(lengths), np.int32))
     made.network = types.SimpleNamespace(module=tagger.build("time", None, 8), sample_rate=44_100)
@@ -102,7 +102,7 @@ def evaluated(made, monkeypatch):
 )
 def test_windows_of_ballroom(patch, settings, windows, monkeypatch):
     """Hand-worked: windows of a song of 30 s; 698 songs have 698 times as many, in full batches of 10."""
-    made = fitting(study("ballroom_cnns", **settings), [FRAMES_OF_30_S] * 698, patch)
+    made = fitting_of(study("ballroom_cnns", **settings), [FRAMES_OF_30_S] * 698, patch)
     batches = made.batches(np.arange(698))
     assert len(batches.examples) == 698 * windows
     assert batches.steps_per_epoch == 698 * windows // 10
@@ -115,7 +115,7 @@ def test_windows_as_the_code_cuts_them(hop, monkeypatch):
     lengths = np.arange(200, 1400, 7)
     seconds = hop * 1024 / 44_100
     legacy = study("onset_pattern_nets", hop=seconds, evaluation_hop=seconds, drop_last_window=True)
-    made = fitting(legacy, lengths, 250)
+    made = fitting_of(legacy, lengths, 250)
     expected = [max(1, len(range(0, (length - 250) // hop * hop, hop))) for length in lengths]
     starts = made.batches(np.arange(len(lengths))).examples
     assert np.bincount(starts[:, 0]).tolist() == expected
@@ -126,7 +126,7 @@ def test_windows_as_the_code_cuts_them(hop, monkeypatch):
 
 def test_random_patches_and_whole_clips_lose_no_window(monkeypatch):
     """Hand-worked: there is no last window to leave out."""
-    made = fitting(Training(drop_last_window=True, whole=True), [500, 600], 250)
+    made = fitting_of(Training(drop_last_window=True, whole=True), [500, 600], 250)
     assert made.batches(np.arange(2)).clips.lengths.tolist() == [500, 600]
     heard = []
     monkeypatch.setattr(tagging, "predict", lambda task, variables, batches, chosen, **_: heard.append(batches))
@@ -223,14 +223,14 @@ def test_goes_on_after_an_interruption(small, tmp_path, monkeypatch):
     """Oracle: the undisturbed run, bit for bit; SIGTERM comes after an epoch of the network with given filters."""
     experiment, folder, _ = small
     copy = without_the_last_cell(folder, tmp_path / "run")
-    add = training_run._Curve.add
+    add = curves.CurveWriter.add
 
     def stop(curve, row):
         add(curve, row)
         os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training_run._Curve, "add", stop)
+        patch.setattr(curves.CurveWriter, "add", stop)
         with pytest.raises(train.Interrupted):
             experiment.run(copy, progress=False)
     assert (copy / "checkpoints").is_dir() and len(kept_weights(copy)) == 3

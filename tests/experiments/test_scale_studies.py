@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from mirjax import results
 from mirjax.config import UsageError
 from mirjax.data import audio, dataset, shares
-from mirjax.experiments import descriptors_baseline, scale_report, screening, training_run
+from mirjax.experiments import descriptors_baseline, fitting, scale_report, screening
 from mirjax.experiments.descriptors_baseline import BoostedTrees, Descriptors, boost
 from mirjax.experiments.scale import ScaleStudy
 from mirjax.models import backends, blocks, taggers
@@ -242,7 +242,7 @@ def test_weights_are_not_trained_again(run, monkeypatch):
     kept = [line for line in content.splitlines(keepends=True) if '"whole": true' not in line]
     assert 0 < len(kept) < len(rows)
     path.write_text("".join(kept))
-    monkeypatch.setattr(training_run.Fitting, "train", None)
+    monkeypatch.setattr(fitting.Fitting, "train", None)
     again = study.run(folder, progress=False)
     assert {r["fingerprint"]: r["value"] for r in again} == {r["fingerprint"]: r["value"] for r in rows}
 

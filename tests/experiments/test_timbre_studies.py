@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from mirjax import results
 from mirjax.config import UsageError
 from mirjax.data import dataset, patches
-from mirjax.experiments import frame_mixture, thresholds, training_run
+from mirjax.experiments import frame_mixture, thresholds
 from mirjax.experiments.training import Training
 
 EMBEDDED = Path(dataset.__file__).parent / "embedded" / "digits_small"
@@ -186,7 +186,7 @@ def test_context_is_never_the_middle(patch, time_axis):
         patch=patch, experiment=SimpleNamespace(context=0.1), _hop=lambda seconds: round(100 * seconds),
         clips_=SimpleNamespace(name="set", ids=list("xyz")),
     )  # fmt: skip
-    trimmed = training_run.Fitting._without_context(fitting, clips)
+    trimmed = fitting.Fitting._without_context(fitting, clips)
     for number, length in enumerate(lengths):
         starts = patches.windows(trimmed.lengths[number], patch, 1)
         middles = [trimmed.patch(number, start, patch).ravel()[patch // 2] for start in starts]
@@ -195,7 +195,7 @@ def test_context_is_never_the_middle(patch, time_axis):
         assert np.array_equal(middles, wanted)
     fitting.experiment.context = 0.12
     with pytest.raises(ValueError, match=r"1 clips are no longer than two contexts of 0.12 s, first x"):
-        training_run.Fitting._without_context(fitting, clips)
+        fitting.Fitting._without_context(fitting, clips)
 
 
 def test_settings_that_cannot_be():

@@ -587,11 +587,30 @@ def read_events(path):
     return found
 
 
+def test_a_curve_goes_on(tmp_path):
+    """Hand-worked: two epochs, a third after the checkpoint, a torn line; seconds count from the start."""
+    from mirjax.experiments import curves
+
+    def row(step, seconds):
+        return {"epoch": step // 10, "step": step, "seconds": seconds, "scale": 1.0, "train_loss": 0.5}
+
+    for step, rows in ((0, [row(10, 1.5), row(20, 3.0), row(30, 4.5)]), (20, [row(30, 1.25), row(40, 2.5)])):
+        curve = curves.CurveWriter(tmp_path, "x", step, False, True)
+        for each in rows:
+            curve.add(each)
+        curve.close()
+    path = tmp_path / "curves" / "x.jsonl"
+    path.write_text(path.read_text() + '{"epoch": 5, "st')
+    curves.CurveWriter(tmp_path, "x", 40, False, True).close()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(line["step"], line["seconds"]) for line in lines] == [(10, 1.5), (20, 3.0), (30, 4.25), (40, 5.5)]
+
+
 def test_tensorboard_must_be_installed(tmp_path, monkeypatch):
     """By hand: without the package the error names the field, the package and the remedy."""
     from mirjax.config import UsageError
-    from mirjax.experiments import training_run
+    from mirjax.experiments import curves
 
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(UsageError, match="tensorboard=true needs the package tensorboardX: pip install tensorboardX"):
-        training_run._Curve(tmp_path, "x", 0, True, True)
+        curves.CurveWriter(tmp_path, "x", 0, True, True)

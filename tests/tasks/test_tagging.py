@@ -295,6 +295,17 @@ def test_predict_refuses():
         tagging.predict(task, state, windows(), np.array([3, 7, 9, 5]))
 
 
+def test_predict_names_clips_whose_scores_are_no_numbers():
+    """Hand-worked: one value of clip 7 is NaN, and a softmax passes it on to its row alone."""
+    task, state = tagging.Tagging(Logits()), {"input": tagging.input_statistics(())}
+    batches = [{key: np.array(values) for key, values in batch.items()} for batch in windows()]
+    for batch in batches:
+        batch["representation"][batch["clip"] == 7] = np.nan
+    with pytest.raises(tagging.NotFiniteScores, match=r"the scores of 1 clips \(numbers 7\) are not finite") as caught:
+        tagging.predict(task, state, batches, np.array([3, 7, 9]))
+    assert caught.value.clips.tolist() == [7]
+
+
 # ── metrics ──
 
 
