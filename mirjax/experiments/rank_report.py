@@ -1,9 +1,10 @@
 """What a run of `rank_correlation` says: how well each untrained score ranks networks as their training does.
 
 A *method* is one way to score a network without training it: a classifier on its untrained features, under one kind of
-input; a proxy; the vote of several (mean rank: the best untrained method by name, SynFlow and NASWOT). Its correlation
-with the trained accuracy is over the networks of one data set, on the same test clips, with a 95 % interval from a
-bootstrap over networks, seeds and clips (`mirjax.rankings`).
+input; a proxy; the vote of several (mean rank of the last untrained method, SynFlow and NASWOT). Its correlation with
+the trained accuracy is over the networks of one data set, on the same test clips, with a 95 % interval from a bootstrap
+over networks, seeds and clips (`mirjax.rankings`). Proxies have no scale, and may be infinite: their values are ranks
+among the networks, seed by seed. A method that lacks some networks is judged on the others.
 
 Files: `table.csv` (a line for each network, data set, method, input and seed; `correct` are the test clips in order,
 eight a byte, in hexadecimal), `rank_report.md`, `rank_scatter.png`, `rank_correlations.png`.
@@ -17,6 +18,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import scipy.stats
 
 from mirjax import rankings, results, statistics
 from mirjax.experiments import rank_correlation
@@ -26,6 +28,7 @@ COLUMNS = ("network", "set", "kind", "method", "input", "seed", "value", "second
 TOP = (1, 3, 5, 10)
 VOTERS = ("synflow", "naswot")
 SIZES = ("num_parameters", "gigaflops")
+FEWEST = 3  # networks that have a rank
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,7 +36,7 @@ class Scores:
     """Scores of A networks by one method.
 
     Attributes:
-      values: f64[A, S], higher is better; S seeds.
+      values: f64[A, S], higher is better; S seeds. Of proxies, ranks among the networks from 1.
       correct: bool[A, S, M] decisions on the test clips, or None (proxies).
       seconds: median for a network and seed.
     """
@@ -53,6 +56,7 @@ class MethodResult:
     """How a method ranks networks on one data set; intervals are None with fewer than five networks."""
 
     name: str
+    num_networks: int
     spearman: rankings.CorrelationInterval | None
     kendall: rankings.CorrelationInterval | None
     partial: float
@@ -128,16 +132,13 @@ class RankReport:
                 cells += [f"{100 * regrets[k].regret:.1f}" if k in regrets else "–" for k in TOP]
                 lines.append("| " + " | ".join([*cells, f"{each.seconds:.2g}"]) + " |")
             random = {regret.k: regret.random for each in found.methods[:1] for regret in each.regrets}
-            cells = [
-                "at random",
-                "0",
-                "0",
-                "–",
-                "–",
-                *(f"{100 * random[k]:.1f}" if k in random else "–" for k in TOP),
-                "0",
-            ]
-            lines += ["| " + " | ".join(cells) + " |", ""]
+            cells = ["at random", "0", "0", "–", "–"]
+            cells += [f"{100 * random[k]:.1f}" if k in random else "–" for k in TOP]
+            lines += ["| " + " | ".join([*cells, "0"]) + " |", ""]
+            lacking = [e for e in found.methods if e.num_networks < len(found.networks)]
+            if lacking:
+                told = "; ".join(f"{e.name}: {e.num_networks} of {len(found.networks)} networks" for e in lacking)
+                lines += [f"Judged on fewer networks: {told}.", ""]
             if found.orderings:
                 lines += ["| published ordering | untrained (points, 95 %) | trained (points, 95 %) |", "|:--|--:|--:|"]
                 for claim, untrained, trained in found.orderings:
@@ -147,6 +148,8 @@ class RankReport:
                     ]
                     lines.append(f"| {claim} | {told[0]} | {told[1]} |")
                 lines.append("")
+        if len(self.sets) > 1:
+            lines += self._over_sets()
         lines += [
             "Intervals: 95 %, bootstrap over networks, seeds and clips. Given size: Spearman with the ranks of "
             "parameters and FLOPs taken out. Without seed noise: the correlation over the root of both reliabilities. "
@@ -154,6 +157,24 @@ class RankReport:
             "",
         ]
         return "\n".join(lines)
+
+    def _over_sets(self) -> list[str]:
+        """A table of every method's correlation on every data set, the highest mean first."""
+        tables = [{each.name: each for each in found.methods if each.spearman is not None} for found in self.sets]
+        common = [name for name in tables[0] if all(name in table for table in tables)]
+        rows = []
+        for name in common:
+            found = [table[name] for table in tables]
+            losses = [next((r.regret for r in each.regrets if r.k == 5), np.nan) for each in found]
+            rows.append((name, [each.spearman.correlation for each in found], 100 * float(np.mean(losses))))
+        rows.sort(key=lambda row: -np.mean(row[1]))
+        header = ["method", *(found.name for found in self.sets), "mean", "mean regret@5"]
+        lines = ["## All data sets", "", "Spearman's correlation with trained accuracy:", ""]
+        lines += ["| " + " | ".join(header) + " |", "|:--" + "|--:" * (len(header) - 1) + "|"]
+        for name, correlations, loss in rows:
+            numbers = [f"{value:.2f}" for value in (*correlations, np.mean(correlations))]
+            lines.append("| " + " | ".join([name, *numbers, f"{loss:.1f}" if np.isfinite(loss) else "–"]) + " |")
+        return [*lines, ""]
 
     def write(self, out: Path) -> None:
         """Write the table, the text and the figures."""
@@ -185,9 +206,11 @@ def build_report(workdirs, out: Path | None = None) -> RankReport:
       out: where the files go; the first folder when None.
 
     Raises:
-      ValueError: a folder that holds no such run.
+      ValueError: a folder that holds no such run; tables alone, and no folder to write to.
     """
     workdirs = [Path(workdir) for workdir in workdirs]
+    if out is None and workdirs[0].is_file():
+        raise ValueError(f"{workdirs[0]} is a table; say where the report goes (out=FOLDER)")
     rows = [row for workdir in workdirs for row in read_table(workdir)]
     report = RankReport(tuple(_judge(name, rows) for name in dict.fromkeys(row["set"] for row in rows)), tuple(rows))
     report.write(Path(out) if out is not None else workdirs[0])
@@ -293,20 +316,30 @@ def _judge(name: str, rows) -> SetResult:
     trained = next((tree for (kind, _), tree in groups.items() if kind == "trained"), None)
     if trained is None:
         raise ValueError(f"{name}: no network has been trained yet; run again, it goes on")
-    methods = {label: tree for (kind, label), tree in groups.items() if kind != "trained"}
-    networks = [n for n in trained if all(n in tree for tree in methods.values())]
-    measured = _scores(trained, networks)
-    scores = {label: _scores(tree, networks) for label, tree in methods.items()}
     untrained = [label for (kind, label) in groups if kind == "untrained"]
-    sizes = np.stack([scores[s].values.mean(1) for s in SIZES if s in scores], axis=-1) if SIZES[0] in scores else None
-    if untrained and all(voter in scores for voter in VOTERS):
+    of_all = [tree for (kind, _), tree in groups.items() if kind == "untrained"]
+    networks = [n for n in trained if all(n in tree for tree in of_all)]
+    measured = _scores(trained, networks)
+    scores, known = {}, {}
+    for (kind, label), tree in groups.items():
+        first = min(seed for of_network in tree.values() for seed in of_network)
+        own = np.array([i for i, network in enumerate(networks) if first in tree.get(network, ())], int)
+        if kind != "trained" and len(own) >= FEWEST:
+            scores[label], known[label] = _scores(tree, [networks[i] for i in own]), own
+    whole = [label for label, own in known.items() if len(own) == len(networks)]
+    sizes = np.stack([scores[s].values.mean(1) for s in SIZES if s in whole], axis=-1) if SIZES[0] in whole else None
+    if untrained and all(voter in whole for voter in VOTERS):
         chosen = untrained[-1]
         from mirjax import proxies
 
         ranks = proxies.vote({label: scores[label].values.mean(1) for label in (chosen, *VOTERS)})
         spent = sum(scores[label].seconds for label in (chosen, *VOTERS))
-        scores[f"vote of {chosen}, {', '.join(VOTERS)}"] = Scores(np.asarray(ranks)[:, None], None, spent)
-    found = tuple(_method(label, each, measured, sizes) for label, each in scores.items())
+        label = f"vote of {chosen}, {', '.join(VOTERS)}"
+        scores[label], known[label] = Scores(np.asarray(ranks)[:, None], None, spent), np.arange(len(networks))
+    found = tuple(
+        _method(label, each, _of(measured, known[label]), None if sizes is None else sizes[known[label]])
+        for label, each in scores.items()
+    )
     several = measured.values.shape[1] > 1
     return SetResult(
         name,
@@ -327,7 +360,15 @@ def _scores(tree, networks) -> Scores:
     correct = None
     if rows[0][0]["correct"]:
         correct = np.array([[_unpack(row["correct"]) for row in line] for line in rows])
+    else:
+        values = scipy.stats.rankdata(values, axis=0)
     return Scores(values, correct, float(np.median([row["seconds"] for line in rows for row in line])))
+
+
+def _of(scores: Scores, chosen) -> Scores:
+    """Scores of some networks."""
+    correct = None if scores.correct is None else scores.correct[chosen]
+    return Scores(scores.values[chosen], correct, scores.seconds)
 
 
 def _unpack(text: str) -> np.ndarray:
@@ -345,6 +386,7 @@ def _method(label, scores, trained, sizes) -> MethodResult:
     sized = enough and sizes is not None and label not in SIZES
     return MethodResult(
         label,
+        len(means),
         *intervals,
         float(rankings.partial_rank_correlation(means, truth, sizes)) if sized else float("nan"),
         rankings.attenuation(scores.sample, trained.sample) if enough and scores.correct is not None else None,

@@ -9,6 +9,8 @@ from scipy import stats
 from mirjax.experiments import rank_report
 
 NETWORKS = tuple(f"net{i}" for i in range(8))
+# Of two seeds, infinite for some networks; the last network has none.
+SYNFLOW = ((-np.inf, 2.0), (1.0, -np.inf), (3.0, 4.0), (2.0, 3.0), (5.0, 5.0), (4.0, 7.0), (9.0, 9.0), ())
 
 
 def packed(correct):
@@ -28,6 +30,8 @@ def table(tmp_path):
                 rows.append([network, "set", kind, method, given, seed, correct.mean(), 1.0, "", packed(correct)])
     for i, network in enumerate(NETWORKS):
         rows.append([network, "set", "proxy", "num_parameters", "", 0, [3, 1, 2, 8, 5, 4, 7, 6][i], 0.0, "", ""])
+        for seed, value in enumerate(SYNFLOW[i]):
+            rows.append([network, "set", "proxy", "synflow", "", seed, value, 0.0, "", ""])
     path = tmp_path / "table.csv"
     with open(path, "w", newline="") as file:
         csv.writer(file).writerows([rank_report.COLUMNS, *rows])
@@ -49,9 +53,14 @@ def test_correlations_and_regrets(table, tmp_path):
     proxy = next(each for each in found.methods if each.name == "num_parameters")
     expected = stats.spearmanr([3, 1, 2, 8, 5, 4, 7, 6], means["trained"])[0]
     assert proxy.spearman.correlation == pytest.approx(expected)
+    synflow = next(each for each in found.methods if each.name == "synflow")
+    ranks = stats.rankdata(np.array(SYNFLOW[:-1]), axis=0).mean(1)
+    assert synflow.num_networks == 7 and len(found.networks) == 8
+    assert synflow.spearman.correlation == pytest.approx(stats.spearmanr(ranks, means["trained"][:-1])[0])
     assert found.num_clips == 50 and found.trained.correct.shape == (8, 2, 50)
     text = (tmp_path / "out" / "report.md").read_text()
     assert f"{elm.spearman.correlation:.2f}" in text and "at random" in text
+    assert "Judged on fewer networks: synflow: 7 of 8 networks." in text
     for name in ("rank_scatter.png", "rank_correlations.png"):
         assert (tmp_path / "out" / name).read_bytes()[:4] == b"\x89PNG"
 
@@ -63,10 +72,33 @@ def test_a_written_table_reads_back(table, tmp_path):
     assert rank_report.read_table(tmp_path / "out" / "table.csv") == rank_report.read_table(path)
 
 
-def test_what_is_no_table_is_told(tmp_path):
+def test_several_data_sets_are_summed_up(table, tmp_path):
+    """Oracle: the mean of the correlations of each; the second set is the first with its networks' names turned."""
+    path, _ = table
+    other = tmp_path / "other.csv"
+    rows = list(csv.DictReader(open(path, encoding="utf-8", newline="")))
+    turned = dict(zip(NETWORKS, NETWORKS[::-1], strict=True))
+    for row in rows:
+        row["set"] = "second"
+        row["network"] = turned[row["network"]] if row["method"] == "num_parameters" else row["network"]
+    with open(other, "w", newline="") as file:
+        writer = csv.DictWriter(file, rank_report.COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    report = rank_report.build_report([path, other], tmp_path / "out")
+    proxies = [next(m.spearman.correlation for m in s.methods if m.name == "num_parameters") for s in report.sets]
+    assert proxies[0] != proxies[1]
+    lines = report.to_markdown().split("## All data sets")[1].splitlines()
+    line = next(line for line in lines if line.startswith("| num_parameters"))
+    assert line.split(" | ")[1:4] == [f"{value:.2f}" for value in (*proxies, np.mean(proxies))]
+
+
+def test_what_is_no_table_is_told(table, tmp_path):
     """Hand-worked: another CSV, and an empty folder."""
     (tmp_path / "other.csv").write_text("path,label\na.wav,x\n")
     with pytest.raises(ValueError, match="is no table of a rank correlation"):
         rank_report.read_table(tmp_path / "other.csv")
     with pytest.raises(ValueError, match="holds no rank correlation"):
-        rank_report.read_table(tmp_path)
+        rank_report.read_table(tmp_path / "nothing")
+    with pytest.raises(ValueError, match="is a table; say where the report goes"):
+        rank_report.build_report([table[0]])
