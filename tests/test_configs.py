@@ -1,6 +1,7 @@
 """Every config says what it is and runs in small."""
 
 import ast
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,30 @@ from mirjax import config
 FOLDER = Path(__file__).parents[1] / "configs"
 
 
-@pytest.mark.parametrize("path", config.available(FOLDER), ids=lambda path: path.stem)
-def test_smoke(path, tmp_path):
-    """Oracle: each run leaves records whose values lie between 0 and 1, and a report."""
-    import dataclasses
+CONFIGS = config.available(FOLDER)
+# One of each kind of experiment, and of each procedure that no other has; `-m slow` runs the others.
+CHOSEN = {
+    "ballroom_cnns", "boosted_trees", "choi_chroma", "elm_gap", "irmas", "phonemes", "rank_correlation",
+    "screen_batchnorm", "screen_quickstart", "train_quickstart", "training_size", "whole_song",
+}  # fmt: skip
 
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_plan(path):
+    """Hand-worked: a header with the command, and a forecast of the small run, which does nothing with dry_run."""
     header = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     assert "launch.py run" in header
+    small = dataclasses.replace(config.load(path.stem, FOLDER)[0].smoke(), dry_run=True)
+    assert len(small.forecast()) > 40 and small.run(progress=False) == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=() if p.stem in CHOSEN else pytest.mark.slow) for p in CONFIGS],
+    ids=lambda path: path.stem,
+)
+def test_smoke(path, tmp_path):
+    """Oracle: each run leaves records whose values lie between 0 and 1, and a report."""
     experiment, _ = config.load(path.stem, FOLDER)
     small = dataclasses.replace(experiment.smoke(), cache=str(tmp_path / "cache"))
     records = small.run(tmp_path / "run", progress=False)

@@ -20,7 +20,8 @@ from mirjax import checkpoint, config, processes
 from mirjax.config import UsageError
 from mirjax.data import patches
 from mirjax.data.loader import fit_length
-from mirjax.experiments import cells, fitting, frame_mixture, labels, thresholds, training
+from mirjax.experiments import cells, frame_mixture, labels, thresholds, training
+from mirjax.experiments.fitting import Fitting, Fold
 from mirjax.models import taggers
 from mirjax.signal.representations import Waveform
 from mirjax.tasks import tagger, tagging
@@ -68,7 +69,7 @@ class Run(cells.Run):
                 module, outputs = trainee.module, table.num_outputs(experiment.loss)
                 if isinstance(module, str):
                     module = tagger.build(module, trainee.n, outputs)
-                num_samples = self._patch_samples(module, clips)
+                num_samples = self._patch_samples(trainee.name, module, clips)
                 if experiment.whole and not module.is_variable:
                     raise UsageError(f"whole=true: {trainee.name} does not mask padding; evaluate it by windows")
                 self._built[key] = dataclasses.replace(trainee, module=module, num_samples=num_samples)
@@ -80,12 +81,17 @@ class Run(cells.Run):
         """The labels of a data set as a task takes them."""
         return labels.table(clips, self.screening.labels)
 
-    def _patch_samples(self, module, clips) -> int:
+    def _patch_samples(self, name: str, module, clips) -> int:
         """Samples of a patch, at the network's sample rate."""
         experiment, representation = self.screening, module.representation
         rate = getattr(representation, "sample_rate", cells.SAMPLE_RATE)
         published = module.num_steps and taggers.num_samples(representation, module.num_steps)
         if getattr(module, "fixed", False):
+            if experiment.patch is not None and not np.isclose(experiment.patch * rate, published, rtol=0.02):
+                raise UsageError(
+                    f"patch={experiment.patch:g} s: {name} takes {published / rate:.4g} s, no more and no less; "
+                    "leave patch out, or train it in a run of its own"
+                )
             return published
         if experiment.patch is not None:
             longest = experiment.seconds or clips.lengths.max() / clips.sample_rate
@@ -252,11 +258,11 @@ class Run(cells.Run):
                 thresholds.keep_validation(self.folder, f"{name}.jsonl", validated)
         return rows, predictions
 
-    def fitting(self, cell, clips, partition, fold, name, begin) -> fitting.Fitting:
+    def fitting(self, cell, clips, partition, fold, name, begin) -> Fitting:
         """What trains a cell on a fold; a study may put something else in its place."""
-        return fitting.Fitting(self, cell, clips, fold, name, begin)
+        return Fitting(self, cell, clips, fold, name, begin)
 
-    def folds(self, partition, clips, train_share: float = 1.0) -> list[fitting.Fold]:
+    def folds(self, partition, clips, train_share: float = 1.0) -> list[Fold]:
         """The folds to train on, each with validation clips; these stay when a share of the training clips is taken."""
         from mirjax.data import shares, splits
 
@@ -275,7 +281,7 @@ class Run(cells.Run):
                 )
             classes = clips.labels if experiment.labels == "one" else None  # tags have no classes to stratify by
             rest = shares.take(rest, clips.ids, classes, share=train_share)
-            found.append(fitting.Fold(fold.name, rest, valid, fold.test))
+            found.append(Fold(fold.name, rest, valid, fold.test))
         return found
 
     def fingerprints(self, cell, clips, partition) -> list[str]:

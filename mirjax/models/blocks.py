@@ -8,7 +8,7 @@ Variable length: `steps int32[B]` counts the real steps of each row. Blocks zero
 convolve, so a padded clip gives what the clip alone gives; `None` means that every step is real.
 A part's `windows` (`mirjax.models.geometry`) say what it does to time.
 Names: `Norm`, `Conv`, `ConvBlock`, `Stack`, `Chain`, `BatchNorm`, `Dense`, `Head`, `mask_time`, `activation`, `pool`,
-`initialiser`, `conv_windows`, `statistics_over`, `ALL`, `ACTIVATIONS`.
+`initialiser`, `conv_windows`, `statistics_over`, `statistics_axis`, `ALL`, `ACTIVATIONS`.
 """
 
 import contextlib
@@ -123,6 +123,11 @@ def statistics_over(axis_name: str | tuple[str, ...]):
         _statistics_axis.reset(token)
 
 
+def statistics_axis() -> str | tuple[str, ...] | None:
+    """Of `statistics_over`, while it holds; for layers that take statistics of a batch in their own way."""
+    return _statistics_axis.get()
+
+
 @dataclasses.dataclass(frozen=True)
 class Norm:
     """Settings of a batch normalisation.
@@ -148,9 +153,11 @@ class BatchNorm(nn.Module):
 
     Attributes:
       norm: settings.
+      affine: learn γ and β; else they are 1 and 0.
     """
 
     norm: Norm = Norm()
+    affine: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False, steps: jax.Array | None = None) -> jax.Array:
@@ -159,8 +166,9 @@ class BatchNorm(nn.Module):
         axis = None if norm.axis is None else norm.axis % x.ndim
         shape = tuple(x.shape[i] if i == axis else 1 for i in range(x.ndim))
         size = math.prod(shape)
-        scale = self.param("scale", lambda key: jnp.ones(size))
-        bias = self.param("bias", lambda key: jnp.zeros(size))
+        scale, bias = jnp.ones(size), jnp.zeros(size)
+        if self.affine:
+            scale, bias = self.param("scale", lambda key: scale), self.param("bias", lambda key: bias)
         averages = [self.variable("batch_stats", "mean", jnp.zeros, size)]
         averages += [self.variable("batch_stats", "var", jnp.ones, size)]
         if train:

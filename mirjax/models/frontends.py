@@ -14,7 +14,7 @@ from flax import linen as nn
 from jax import lax
 
 from mirjax.models import geometry, layers
-from mirjax.models.blocks import ALL, BatchNorm, Conv, ConvBlock, Norm, conv_windows
+from mirjax.models.blocks import ALL, BatchNorm, Conv, ConvBlock, Norm, conv_windows, statistics_axis
 from mirjax.models.geometry import Window
 
 
@@ -53,7 +53,7 @@ class VGG(nn.Module):
         for i, pool in enumerate(self.pools, start=1):
             kernel, bias = layers.Weights((3, 3, x.shape[-1], self.n), name=f"conv{i}")(x.dtype)
             if self.batch_norm:
-                x = nn.elu(layers.conv2d_norm_max(x, kernel, pool=pool))
+                x = nn.elu(layers.conv2d_norm_max(x, kernel, pool=pool, axis_name=statistics_axis()))
             else:
                 x = nn.elu(layers.conv2d_max(x, kernel, bias, pool=pool))
             layers.expose(self, f"pool{i}", x)

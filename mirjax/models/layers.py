@@ -359,7 +359,9 @@ def conv2d_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, pool: tuple[
     return _add(max_pool(_convolve2d(x, kernel), pool), bias)
 
 
-def conv2d_norm_max(x: jax.Array, kernel: jax.Array, *, pool: tuple[int, int], epsilon: float = 1e-3) -> jax.Array:
+def conv2d_norm_max(
+    x: jax.Array, kernel: jax.Array, *, pool: tuple[int, int], epsilon: float = 1e-3, axis_name=None
+) -> jax.Array:
     """`same` 2-D convolution, batch normalisation by the batch at hand, max-pooling, before the activation.
 
     y = (x∗k − μ) / √(σ² + ε), with μ and the population variance σ² of x∗k itself per channel over batch, time and
@@ -371,12 +373,16 @@ def conv2d_norm_max(x: jax.Array, kernel: jax.Array, *, pool: tuple[int, int], e
       kernel: f32[kt, kf, C, n].
       pool: pooling window.
       epsilon: ε.
+      axis_name: of a mapped axis whose devices hold equal shares of the batch (`blocks.statistics_axis`), or None.
 
     Returns:
       y f32[B, T // pool₀, F // pool₁, n].
     """
     tally(x.shape[1] * x.shape[2], kernel)
     pooled, mean, variance = _conv2d_moments(x, kernel, pool=pool)
+    if axis_name is not None:
+        own, mean = mean, lax.pmean(mean, axis_name)
+        variance = lax.pmean(variance + jnp.square(own - mean), axis_name)  # within the shares, and between them
     return _add(pooled, -mean) * lax.rsqrt(variance + epsilon).reshape(1, 1, 1, -1)
 
 

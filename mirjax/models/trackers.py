@@ -184,20 +184,8 @@ class SideBySide(nn.Module):
         """
         if x.shape[-1] % self.num_channels:
             raise ValueError(f"{x.shape[-1]} bands cannot be shared by {self.num_channels} channels of one size")
-        mask = None
-        if train and steps is not None:
-            mask = jnp.broadcast_to((jnp.arange(x.shape[1])[None] < steps[:, None])[..., None], x.shape)
-        normalise = nn.BatchNorm(
-            use_running_average=not train,
-            momentum=0.99,
-            epsilon=1e-5,
-            use_scale=False,
-            use_bias=False,
-            dtype=x.dtype,
-            use_fast_variance=False,
-            name="normalise",
-        )
-        x = normalise(blocks.mask_time(x, steps), mask=mask)
+        normalise = blocks.BatchNorm(blocks.Norm(epsilon=1e-5), affine=False, name="normalise")
+        x = normalise(blocks.mask_time(x, steps), train=train, steps=steps)
         if self.context:
             last = jnp.full(x.shape[:1], x.shape[1] - 1) if steps is None else jnp.maximum(steps - 1, 0)
             frames = jnp.arange(-self.context, x.shape[1] + self.context)

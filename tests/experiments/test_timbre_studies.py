@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from mirjax import results
 from mirjax.config import UsageError
 from mirjax.data import dataset, patches
-from mirjax.experiments import frame_mixture, thresholds
+from mirjax.experiments import fitting, frame_mixture, thresholds
 from mirjax.experiments.training import Training
 
 EMBEDDED = Path(dataset.__file__).parent / "embedded" / "digits_small"
@@ -182,20 +182,20 @@ def test_context_is_never_the_middle(patch, time_axis):
     whole = [np.arange(n, dtype=np.float32)[:, None] for n in lengths]
     read = (lambda i: whole[i]) if time_axis == 0 else (lambda i: whole[i][:, 0])
     clips = patches.Clips(read, lengths, np.zeros(3, np.int32), time_axis=time_axis)
-    fitting = SimpleNamespace(
+    trained = SimpleNamespace(
         patch=patch, experiment=SimpleNamespace(context=0.1), _hop=lambda seconds: round(100 * seconds),
         clips_=SimpleNamespace(name="set", ids=list("xyz")),
     )  # fmt: skip
-    trimmed = fitting.Fitting._without_context(fitting, clips)
+    trimmed = fitting.Fitting._without_context(trained, clips)
     for number, length in enumerate(lengths):
         starts = patches.windows(trimmed.lengths[number], patch, 1)
         middles = [trimmed.patch(number, start, patch).ravel()[patch // 2] for start in starts]
         assert len(trimmed.read(number)) == trimmed.lengths[number]
         wanted = np.arange(max(context, patch // 2), length - max(context, (patch - 1) // 2))
         assert np.array_equal(middles, wanted)
-    fitting.experiment.context = 0.12
+    trained.experiment.context = 0.12
     with pytest.raises(ValueError, match=r"1 clips are no longer than two contexts of 0.12 s, first x"):
-        fitting.Fitting._without_context(fitting, clips)
+        fitting.Fitting._without_context(trained, clips)
 
 
 def test_settings_that_cannot_be():

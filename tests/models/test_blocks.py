@@ -10,7 +10,7 @@ from flax import linen as nn
 from jax import lax
 from scipy import stats
 
-from mirjax.models import blocks
+from mirjax.models import blocks, frontends, trackers
 from mirjax.models.blocks import ALL, BatchNorm, Chain, Conv, ConvBlock, Head, Norm, Stack
 
 
@@ -269,6 +269,32 @@ def test_statistics_over_devices(lengths):
         for leaf, expected in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True):
             assert jnp.abs(leaf - expected).max() <= 2e-6 * largest
     assert jnp.abs(wanted[0]).max() > 0.1
+
+
+@pytest.mark.parametrize("network", ["vgg", "onset_cnn"])
+def test_statistics_of_other_layers_over_devices(network):
+    """Oracle: one device with the whole batch, for layers that take statistics in a way of their own."""
+    if network == "vgg":
+        part, x = frontends.VGG(2, batch_norm=True), jax.random.normal(jax.random.key(0), (4, 1376, 96))
+    else:
+        part, x = trackers.SideBySide(3), jax.random.normal(jax.random.key(0), (4, 5, 12))
+    x = x + jnp.arange(4.0)[:, None, None]
+    variables = part.init(jax.random.key(1), x[:1])
+
+    def run(x):
+        return part.apply(variables, x, train=True, mutable=["batch_stats"])
+
+    def run_on_each(x):
+        with blocks.statistics_over("devices"):
+            return run(x)
+
+    y, state = jax.jit(run)(x)
+    mapped, states = jax.pmap(run_on_each, "devices", devices=jax.devices()[:2])(x.reshape(2, 2, *x.shape[1:]))
+    apart = jax.jit(run)(x[:2])[0]
+    largest = jnp.abs(y).max()
+    assert jnp.abs(mapped.reshape(y.shape) - y).max() <= 2e-6 * largest < jnp.abs(mapped[0] - apart).max()
+    for leaf, expected in zip(jax.tree.leaves(states), jax.tree.leaves(state), strict=True):
+        assert jnp.abs(leaf[1] - expected).max() <= 1e-6 * jnp.abs(expected).max()
 
 
 def test_statistics_stay_with_each_device_unless_asked():

@@ -27,6 +27,9 @@ CHOSEN = {
     "modern": "patch_transformer",
 }
 NAMES = [pytest.param(name, marks=() if name in CHOSEN.values() else pytest.mark.slow) for name in zoo.names()]
+# Of one dimension and two, of the waveform, recurrent, and with attention.
+FEW = ("few_shot_vgg", "black_box", "kim_ms_sr_fc", "music_tagger_crnn", "patch_transformer")
+SOME = [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in zoo.names()]
 LOG = "few_shot"  # families whose input is a power spectrum
 
 
@@ -147,7 +150,7 @@ def test_gradients_and_training_mode(name):
         assert any(jax.tree.leaves(changed))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SOME)
 def test_precisions_and_seeds(name):
     """Oracle: the float64 run: float32 within 1e-4 and bfloat16 within 20 % of it; init under vmap = init by itself."""
     model, variables = small(name)
