@@ -198,14 +198,14 @@ def _report(options) -> int:
 
 
 def _kind_of(run: Path) -> str:
-    """What kind of study a run folder is of."""
+    """What kind of study a run folder (or a table of one) is of."""
     from mirjax import results
     from mirjax.config import UsageError
 
     if (run / "records.jsonl").is_file():
         of_batches = any("batch_norm" in record["options"] for record in results.read_records(run)[:1])
         return "batch-norm studies" if of_batches else "screenings and trainings"
-    if not any(run.glob("*/untrained")):
+    if run.suffix != ".csv" and not any(run.glob("*/untrained")):
         raise UsageError(f"run folder {str(run)!r} holds no records.jsonl; give a folder that `run` made")
     return "rank correlations"
 

@@ -227,6 +227,38 @@ def check_config(workdir, config: Mapping, *, extendable: Sequence[str] = EXTEND
     _read_config(Path(workdir), json.loads(_json(dict(config))), set(extendable), set())
 
 
+@contextlib.contextmanager
+def held(workdir) -> Iterator[None]:
+    """Make a folder if need be, and hold it: nobody else has the right to write until the end of the `with` block.
+
+    Raises:
+        RunFolderBusy: another process holds it.
+        ValueError: a place where no folder can be.
+    """
+    import fcntl
+
+    path = Path(workdir)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise ValueError(f"workdir {path} cannot be a run folder: {error}; choose another workdir") from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(lock, 200).decode(errors="replace").strip() or "another process"
+            raise RunFolderBusy(
+                f"{path} is in use by {holder}; wait for it to end, or choose another workdir"
+            ) from error
+        os.truncate(lock, 0)
+        os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        yield
+        os.truncate(lock, 0)
+    finally:
+        os.close(lock)  # frees it, as the end of the process does
+
+
 class RunFolder:
     """A run's folder, open for the one process that writes to it; made by :meth:`open`.
 
@@ -272,35 +304,16 @@ class RunFolder:
             RunFolderBusy: another process holds the folder.
             ValueError: records.jsonl is damaged elsewhere than at its end.
         """
-        import fcntl
-
         path = Path(workdir)
         config = json.loads(_json(dict(config)))
         keys = (set(extendable), set(ignored))
         _read_config(path, config, *keys)  # before the lock, which may write a file
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise ValueError(f"workdir {path} cannot be a run folder: {error}; choose another workdir") from error
-        try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                holder = os.read(lock, 200).decode(errors="replace").strip() or "another process"
-                raise RunFolderBusy(
-                    f"{path} is in use by {holder}; wait for it to end, or choose another workdir"
-                ) from error
+        with held(path):
             merged = _read_config(path, config, *keys)
-            os.truncate(lock, 0)
-            os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
             run = cls(path, merged)
             (path / "predictions").mkdir(exist_ok=True)
             run._write_config(merged)
             yield run
-            os.truncate(lock, 0)
-        finally:
-            os.close(lock)  # frees it, as the end of the process does
 
     def _write_config(self, config: dict) -> None:
         text = _json(config, indent=2) + "\n"

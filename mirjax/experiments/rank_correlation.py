@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mirjax import config
+from mirjax import config, results
 from mirjax.config import UsageError
 from mirjax.experiments import screening, training
 
@@ -187,6 +187,7 @@ class RankCorrelation:
         Raises:
           UsageError: something unknown was asked for.
           ValueError: data that cannot be used; a run folder of another configuration, which is left as it is.
+          results.RunFolderBusy: another process is at work in the folder.
         """
         return self.execute(workdir, progress=progress)[0]
 
@@ -195,11 +196,20 @@ class RankCorrelation:
         if self.dry_run:
             return [], None
         folder, records = Path(workdir or self.workdir or self.default_workdir()), []
-        for name, untrained, trained in self.parts():
-            records += untrained.run(folder / name / "untrained", progress=progress)
-            if self.proxies:
-                self.look(folder / name, trained, progress=progress)
-            records += trained.run(folder / name / "trained", progress=progress)
+        parts = self.parts()
+        if self.folds is not None:  # a wrong name is told before the screening, not after it
+            from mirjax.experiments import training_run
+
+            for _, _, trained in parts:
+                run = training_run.Run(trained, trained.sources(), progress)
+                for clips in run.load():
+                    run.divide(clips)
+        for name, untrained, trained in parts:
+            with results.held(folder / name):
+                records += untrained.run(folder / name / "untrained", progress=progress)
+                if self.proxies:
+                    self.look(folder / name, trained, progress=progress)
+                records += trained.run(folder / name / "trained", progress=progress)
         return records, folder
 
     def look(self, folder: Path, trained: training.Training, *, progress: bool = True) -> None:

@@ -244,7 +244,7 @@ def read_table(path: Path) -> list[dict]:
             if line["value"] is not None:
                 rows.append(
                     {"network": line["network"], "set": name, "kind": "proxy", "method": line["proxy"], "input": "",
-                     "seed": line["seed"], "value": line["value"], "seconds": line["seconds"],
+                     "seed": line["seed"], "value": float(f"{line['value']:.6g}"), "seconds": line["seconds"],
                      "epochs": "", "correct": ""}
                 )  # fmt: skip
     if not rows:

@@ -1,0 +1,66 @@
+"""The study of untrained and trained ranks: what it refuses, how it resumes, and that one process works at a time."""
+
+import json
+
+import pytest
+
+from mirjax import config, proxies, results
+from mirjax.config import UsageError
+from mirjax.experiments import rank_correlation
+from mirjax.experiments.rank_correlation import RankCorrelation
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"networks": 2}, "networks=2 must be at least 3, to have ranks"),
+        ({"networks": 10_000}, "count=10000 must be from 1 to 1000"),
+        ({"networks": ("vgg-n24", "space/none", "temporal-n8")}, "space/none"),
+        ({"seconds": (1.0, 2.0)}, r"seconds=\(1.0, 2.0\) must be one length, or one for each of the 1 data sets"),
+        ({"data": ("digits_smal",)}, "nearest: digits_small"),
+        ({"rule": "halve"}, "rule 'halve' is unknown"),
+        ({"folds": ("9",)}, "folds='9' is no fold of rhythm_small; known: 0, 1, 2"),
+        ({"seconds": (0.5,)}, "cannot take clips of 0.5 s"),
+    ],
+)
+def test_refusals(fields, message, tmp_path):
+    """Hand-worked: name, value and remedy, before any network is trained."""
+    with pytest.raises((UsageError, ValueError), match=message):
+        settings = {"networks": 12, "cache": str(tmp_path / "cache")} | fields
+        RankCorrelation(**settings).run(tmp_path / "run", progress=False)
+    assert not list(tmp_path.glob("run/*/*/records.jsonl"))
+
+
+def test_the_first_ten_are_the_study_s():
+    """Hand-worked: the ten of the publication come first, and the same names whatever the number."""
+    few, many = (RankCorrelation(networks=n).space() for n in (12, 60))
+    assert many[:12] == few and few[0] == "vgg-n24" and not any(name.startswith("space/") for name in few[:10])
+    assert len(set(many)) == 60
+
+
+def test_a_run_cut_short_goes_on_with_whole_networks(tmp_path):
+    """Hand-worked: nine rows and a torn one are one network; the file is mended and takes more."""
+    count = len(proxies.PROXIES)
+    rows = [{"network": f"n{i // count}", "seed": 0, "proxy": str(i), "value": 1.0} for i in range(count + 1)]
+    path = tmp_path / "proxies.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"network": "n1", "se')
+    assert rank_correlation.read_lines(path) == rows[:count]
+    assert path.read_text() == "".join(json.dumps(row) + "\n" for row in rows[:count])
+    assert rank_correlation.read_lines(path) == rows[:count]
+    assert rank_correlation.read_lines(tmp_path / "none") == []
+
+
+def test_one_process_at_a_time(tmp_path):
+    """Oracle: the lock of the folder, held here."""
+    small = RankCorrelation().smoke()
+    with results.held(tmp_path / "rhythm_small"), pytest.raises(results.RunFolderBusy, match="is in use by process"):
+        small.run(tmp_path, progress=False)
+
+
+def test_settings_that_grow_keep_the_folder():
+    """Hand-worked: more networks, seeds and data extend a run in place; another rate starts a new one."""
+    study = RankCorrelation()
+    folder = study.default_workdir()
+    for grown in (["networks=70"], ["seeds=5", "trained_seeds=3"], ["data=rhythm_small,digits_small", "seconds=6,2"]):
+        assert config.override(study, grown).default_workdir() == folder
+    assert config.override(study, ["learning_rate=0.01"]).default_workdir() != folder
