@@ -866,9 +866,14 @@ def plot_rank_scatter(sets, path) -> None:
         sets: of a :class:`mirjax.experiments.rank_report.RankReport`.
         path: PNG to write.
     """
-    figure = Figure(figsize=(4.2 * len(sets), 4.0), layout="constrained", dpi=200)
+    columns = min(3, len(sets))
+    rows = -(-len(sets) // columns)
+    figure = Figure(figsize=(4.2 * columns, 4.0 * rows), layout="constrained", dpi=200)
     FigureCanvasAgg(figure)
-    for axis, found in zip(figure.subplots(1, len(sets), squeeze=False)[0], sets, strict=True):
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes[len(sets) :]:
+        axis.remove()
+    for axis, found in zip(axes, sets, strict=False):
         trained = 100 * found.trained.values.mean(1)
         for colour, (label, untrained) in zip(COLOURS, found.best_untrained.items(), strict=False):
             axis.scatter(100 * untrained, trained, s=14, color=colour, alpha=0.75, linewidths=0, label=label)

@@ -16,8 +16,10 @@ STUDY = '''"""A small training. launch.py run study"""
 from mirjax.experiments.training import Training
 experiment = Training(data="rhythm_small", architectures="tutorial_genre", n="4", folds=("0",), epochs={epochs},
                       normalise="all", classifiers=(), rule="constant()", optimiser="sgd", learning_rate=0.01,
-                      batch_size=8, seconds={seconds})
+                      batch_size=8, seconds={seconds}, seeds=(1,))
 '''
+# Under seed 0 four processes differ by 8e-3 after 20 steps, though by 1e-7 after four: another order of summing makes
+# one of two nearly equal maxima be chosen, and training goes another way. Seeds 1 and 2 have no such edge.
 
 
 def start(folder, *overrides, epochs=5, seconds="None", name="study.py"):

@@ -30,6 +30,7 @@ from mirjax import config
 from mirjax.config import UsageError
 from mirjax.data import loader
 from mirjax.experiments import cells, screening
+from mirjax.experiments.experiment import Experiment
 from mirjax.experiments.store import BLOCK
 
 ORDERS = ("sorted", "shuffled")
@@ -39,7 +40,7 @@ _ELSEWHERE = ("data_dir", "cache", "workdir", "strict", "dry_run")
 
 
 @dataclasses.dataclass(frozen=True)
-class BatchNormStudy:
+class BatchNormStudy(Experiment):
     """Accuracy of an untrained VGG with batch statistics, by batch size and order of the clips.
 
     Attributes:
@@ -79,6 +80,8 @@ class BatchNormStudy:
     data_dir: str | None = None
     cache: str | None = None
     workdir: str | None = None
+
+    growing = ("data", "seeds")
 
     def __post_init__(self):
         for field in ("orders", "batch_sizes"):
@@ -163,36 +166,9 @@ class BatchNormStudy:
         kept = [field.name for field in dataclasses.fields(self) if field.name not in _ELSEWHERE]
         return config.plain({name: getattr(self, name) for name in kept})
 
-    def default_workdir(self) -> Path:
-        """`runs/NAME-FINGERPRINT`; what may grow in place does not count."""
-        fixed = {key: value for key, value in self.settings().items() if key not in ("data", "seeds")}
-        return Path("runs") / f"{self.name}-{config.digest(fixed)}"
-
-    def run(self, workdir: str | Path | None = None, *, progress: bool = True) -> list[dict]:
-        """Compute what is missing and return the records of this study.
-
-        Args:
-          workdir: the run folder; `self.workdir`, else `default_workdir()`, when None.
-          progress: show progress bars.
-
-        Returns:
-          Records in the order of the run folder, `options` telling batch_norm, batch_size and order; with `dry_run`,
-          none.
-
-        Raises:
-          UsageError: something unknown was asked for.
-          ValueError: data that cannot be used; a run folder of another configuration, which is left as it is.
-        """
-        return self.execute(workdir, progress=progress)[0]
-
-    def execute(self, workdir: str | Path | None = None, *, progress: bool = True) -> tuple[list[dict], Path | None]:
-        """As `run`, and tells the run folder: (records, folder)."""
-        sources = self.sources()
-        if self.dry_run:
-            return [], None
-        given = workdir or self.workdir
-        folder = Path(given or self.default_workdir())
-        return _Run(self, sources, progress).execute(folder, or_beside=not given)
+    def worker(self, sources: list, progress: bool) -> cells.Run:
+        """What computes the study; `options` of its records tell batch_norm, batch_size and order."""
+        return _Run(self, sources, progress)
 
     def forecast(self) -> str:
         """What a run would compute, with estimated time and memory, from shapes alone."""

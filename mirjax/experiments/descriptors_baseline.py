@@ -20,8 +20,6 @@ Names: `BoostedTrees`, `Descriptors`, `boost`.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +27,7 @@ import numpy as np
 from mirjax import config
 from mirjax.config import UsageError
 from mirjax.experiments import screening
+from mirjax.experiments.experiment import Experiment
 from mirjax.experiments.training import LABELS
 
 FAMILIES = ("timbre", "rhythm", "harmony")
@@ -198,7 +197,7 @@ def _log_loss(classes, truth, scores) -> float:
 
 
 @dataclasses.dataclass(frozen=True)
-class BoostedTrees:
+class BoostedTrees(Experiment):
     """Boosted trees on descriptors, on the folds of data sets.
 
     Attributes:
@@ -296,32 +295,13 @@ class BoostedTrees:
         kept = [field.name for field in dataclasses.fields(self) if field.name not in _ELSEWHERE]
         return config.plain({name: getattr(self, name) for name in kept})
 
-    def default_workdir(self) -> Path:
-        """`runs/NAME-FINGERPRINT`; what may grow in place does not count."""
-        return Path("runs") / f"{self.name}-{config.digest({k: v for k, v in self.settings().items() if k != 'data'})}"
-
-    def run(self, workdir: str | Path | None = None, *, progress: bool = True) -> list[dict]:
-        """Compute what is missing and return the records of this study; raises as a screening's."""
-        return self.execute(workdir, progress=progress)[0]
-
-    def execute(self, workdir: str | Path | None = None, *, progress: bool = True) -> tuple[list[dict], Path | None]:
-        """As `run`, and tells the run folder: (records, folder)."""
+    def worker(self, sources: list, progress: bool):
+        """What computes the study."""
         from mirjax.experiments import descriptors_run
 
-        sources = self.sources()
-        if self.dry_run:
-            return [], None
-        given = workdir or self.workdir
-        folder = Path(given or self.default_workdir())
-        return descriptors_run.Run(self, sources, progress).execute(folder, or_beside=not given)
+        return descriptors_run.Run(self, sources, progress)
 
     def forecast(self) -> str:
         """What a run would compute."""
         clips = sum(len(source) for source in self.sources())
         return f"boosted trees on descriptors of {', '.join(self.families)}: {len(self.data)} data sets, {clips} clips"
-
-    def report(self, workdirs: Sequence, out: str | Path | None = None):
-        """Tables and figures of run folders, from their records (`report.build_report`)."""
-        from mirjax.experiments import report
-
-        return report.build_report(workdirs, out)

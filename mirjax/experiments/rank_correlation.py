@@ -5,7 +5,7 @@ inputs), trained (several seeds, weights chosen on validation clips) and scored 
 Each data set has a folder of its own in the run folder, with a screening (`untrained/`), a training (`trained/`) and
 `proxies.jsonl`; each of them resumes by itself, and so does the whole. `table.csv` gathers it: a line for each network,
 data set, method, input and seed, with the decisions on the test clips, so that other proxies can be tested on it.
-Names: `RankCorrelation`, `METHODS`.
+Names: `RankCorrelation`, `read_lines`.
 """
 
 import dataclasses
@@ -18,13 +18,14 @@ import numpy as np
 from mirjax import config, results
 from mirjax.config import UsageError
 from mirjax.experiments import screening, training
+from mirjax.experiments.experiment import Experiment
 
 PROXY_ROWS = 32  # clips of the batch on which proxies look
-METHODS = ("untrained", "trained", "proxy")
+_ELSEWHERE = ("strict", "dry_run", "data_dir", "cache", "workdir")  # where a run lies, and what it skips
 
 
 @dataclasses.dataclass(frozen=True)
-class RankCorrelation:
+class RankCorrelation(Experiment):
     """Untrained and trained ranks of a space of networks.
 
     Attributes:
@@ -67,6 +68,8 @@ class RankCorrelation:
     data_dir: str | None = None
     cache: str | None = None
     workdir: str | None = None
+
+    growing = ("data", "seconds", "networks", "seeds", "trained_seeds")
 
     def __post_init__(self):
         for field in ("data", "seeds", "trained_seeds", "classifiers", "input"):
@@ -155,22 +158,10 @@ class RankCorrelation:
             input=("standardised",), folds=None, protocol="auto", group=None, epochs=40,
         )  # fmt: skip
 
-    def default_workdir(self) -> Path:
-        """`runs/NAME-FINGERPRINT`; more networks, seeds and data extend a run in place."""
-        grows = (
-            "data",
-            "seconds",
-            "networks",
-            "seeds",
-            "trained_seeds",
-            "strict",
-            "dry_run",
-            "data_dir",
-            "cache",
-            "workdir",
-        )
-        fixed = {k: v for k, v in dataclasses.asdict(self).items() if k not in grows}
-        return Path("runs") / f"{self.name}-{config.digest(config.plain(fixed))}"
+    def settings(self) -> dict:
+        """What decides the numbers, as JSON values."""
+        kept = [field.name for field in dataclasses.fields(self) if field.name not in _ELSEWHERE]
+        return config.plain({name: getattr(self, name) for name in kept})
 
     def forecast(self) -> str:
         """What a run would compute."""
@@ -180,16 +171,6 @@ class RankCorrelation:
             f"{networks} networks on {len(self.data)} data sets: {count * len(self.seeds)} × {len(self.input)} tables "
             f"of untrained features, {count * len(self.trained_seeds)} trainings a fold, and proxies"
         )
-
-    def run(self, workdir: str | Path | None = None, *, progress: bool = True) -> list[dict]:
-        """Compute what is missing and return the records of all screenings and trainings.
-
-        Raises:
-          UsageError: something unknown was asked for.
-          ValueError: data that cannot be used; a run folder of another configuration, which is left as it is.
-          results.RunFolderBusy: another process is at work in the folder.
-        """
-        return self.execute(workdir, progress=progress)[0]
 
     def execute(self, workdir: str | Path | None = None, *, progress: bool = True) -> tuple[list[dict], Path | None]:
         """As `run`, and tells the run folder: (records, folder)."""

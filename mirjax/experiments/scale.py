@@ -83,16 +83,11 @@ class ScaleStudy(Training):
             classifiers=self.classifiers[:1],
         )
 
-    def execute(self, workdir: str | Path | None = None, *, progress: bool = True) -> tuple[list[dict], Path | None]:
-        """As `run`, and tells the run folder: (records, folder)."""
+    def worker(self, sources: list, progress: bool):
+        """What trains and evaluates the cells."""
         from mirjax.experiments import scale_run
 
-        sources = self.sources()
-        if self.dry_run:
-            return [], None
-        given = workdir or self.workdir
-        folder = Path(given or self.default_workdir())
-        return scale_run.Run(self, sources, progress).execute(folder, or_beside=not given)
+        return scale_run.Run(self, sources, progress)
 
     def as_training(self, **changes) -> Training:
         """One training of the study, with some of its fields changed."""

@@ -20,6 +20,7 @@ from mirjax.config import UsageError
 from mirjax.data import catalogue, loader
 from mirjax.experiments import cells, shards
 from mirjax.experiments.cells import SAMPLE_RATE
+from mirjax.experiments.experiment import Experiment
 from mirjax.models import zoo
 
 CLASSIFIERS = tuple(classifiers.GRIDS)
@@ -34,7 +35,7 @@ _ELSEWHERE = ("data_dir", "cache", "workdir", "strict", "dry_run", "processes", 
 
 
 @dataclasses.dataclass(frozen=True)
-class Screening:
+class Screening(Experiment):
     """A screening of untrained architectures.
 
     Attributes:
@@ -94,6 +95,8 @@ class Screening:
     workdir: str | None = None
     processes: int | None = None
     shard: str | None = None
+
+    growing = cells.GROWING
 
     def __post_init__(self):
         for field in _LISTS:
@@ -201,39 +204,18 @@ class Screening:
         settings = {name: getattr(self, name) for name in kept}
         return config.plain(settings | {"architectures": list(networks), "n": networks})
 
-    def default_workdir(self) -> Path:
-        """`runs/NAME-FINGERPRINT`; what may grow in place does not count."""
-        fixed = {key: value for key, value in self.settings().items() if key not in cells.GROWING}
-        return Path("runs") / f"{self.name}-{config.digest(fixed | {'n': self.n})}"
-
-    def run(self, workdir: str | Path | None = None, *, progress: bool = True) -> list[dict]:
-        """Compute what is missing and return the records of this screening.
-
-        Args:
-          workdir: the run folder; `self.workdir`, else `default_workdir()`, when None. A part's lies beside it.
-          progress: show progress bars.
-
-        Returns:
-          Records in the order of the run folder (CONTRACT: "What a run leaves"); with `dry_run`, none.
-
-        Raises:
-          UsageError: something unknown was asked for.
-          ValueError: data that cannot be used; a run folder of another configuration, which is left as it is.
-        """
-        return self.execute(workdir, progress=progress)[0]
-
-    def execute(self, workdir: str | Path | None = None, *, progress: bool = True) -> tuple[list[dict], Path | None]:
-        """As `run`, and tells the run folder: (records, folder)."""
-        sources = self.sources()
-        if self.dry_run:
-            return [], None
-        if (self.processes or 1) > 1:
+    def check(self) -> None:
+        """Refuse several processes where there is one."""
+        if (self.processes or 1) > 1 and not self.dry_run:
             raise UsageError(f"processes={self.processes} is for `launch.py run`; from Python run parts: shard='1/4' …")
-        given = workdir or self.workdir
-        folder = Path(given or self.default_workdir())
-        if self.shard is not None:
-            folder = shards.folder(folder, self.shard)
-        return cells.Run(self, sources, progress).execute(folder, or_beside=not given)
+
+    def place(self, workdir: Path) -> Path:
+        """The run folder, or that of a part beside it."""
+        return workdir if self.shard is None else shards.folder(workdir, self.shard)
+
+    def worker(self, sources: list, progress: bool) -> cells.Run:
+        """What computes the cells."""
+        return cells.Run(self, sources, progress)
 
     def as_part(self, rank: int, count: int) -> "Screening":
         """What process `rank` of `count` computes: its part, unless a part was asked for."""
@@ -249,12 +231,6 @@ class Screening:
     def forecast(self) -> str:
         """What a run would compute, with estimated time and memory, from shapes alone."""
         return _forecast(self, self.sources())
-
-    def report(self, workdirs, out: str | Path | None = None):
-        """Tables and figures of run folders, from their records (`report.build_report`)."""
-        from mirjax.experiments import report
-
-        return report.build_report(workdirs, out)
 
     def features(self, *, progress: bool = True) -> dict[str, np.ndarray]:
         """The features themselves, of all data sets, architectures and seeds.

@@ -38,6 +38,7 @@ import numpy as np
 from mirjax import config, metrics
 from mirjax.config import UsageError
 from mirjax.experiments import cells, screening
+from mirjax.experiments.experiment import Experiment
 
 ARCHITECTURES = ("mfcc_elm", "mfcc_elm_loo", "mfcc_svm", "parts_elm_loo", "esn")
 GRID_OF = {"mfcc_elm": "elm", "mfcc_svm": "svm"}
@@ -97,7 +98,7 @@ def _mfcc(front_end: FrontEnd):
 
 
 @dataclasses.dataclass(frozen=True)
-class SequenceStudy:
+class SequenceStudy(Experiment):
     """An echo state network against ELM and SVM of MFCC statistics.
 
     Attributes:
@@ -141,6 +142,8 @@ class SequenceStudy:
     data_dir: str | None = None
     cache: str | None = None
     workdir: str | None = None
+
+    growing = _GROWING
 
     def __post_init__(self):
         for field in ("architectures", "segments", "leak_rates", "spectral_radii", "input_scales", "ridges"):
@@ -222,36 +225,9 @@ class SequenceStudy:
             {name: getattr(self, name) for name in kept} | {"front_end": dataclasses.asdict(self.front_end)}
         )
 
-    def default_workdir(self) -> Path:
-        """`runs/NAME-FINGERPRINT`; what may grow in place does not count."""
-        fixed = {key: value for key, value in self.settings().items() if key not in _GROWING}
-        return Path("runs") / f"{self.name}-{config.digest(fixed)}"
-
-    def run(self, workdir: str | Path | None = None, *, progress: bool = True) -> list[dict]:
-        """Compute what is missing and return the records of this study.
-
-        Args:
-          workdir: the run folder; `self.workdir`, else `default_workdir()`, when None.
-          progress: show progress bars.
-
-        Returns:
-          Records in the order of the run folder: `architecture` is the method, `options` tell what it was fitted on;
-          with `dry_run`, none.
-
-        Raises:
-          UsageError: something unknown was asked for.
-          ValueError: data that cannot be used; a run folder of another configuration, which is left as it is.
-        """
-        return self.execute(workdir, progress=progress)[0]
-
-    def execute(self, workdir: str | Path | None = None, *, progress: bool = True) -> tuple[list[dict], Path | None]:
-        """As `run`, and tells the run folder: (records, folder)."""
-        sources = self.sources()
-        if self.dry_run:
-            return [], None
-        given = workdir or self.workdir
-        folder = Path(given or self.default_workdir())
-        return _Run(self, sources, progress).execute(folder, or_beside=not given)
+    def worker(self, sources: list, progress: bool) -> cells.Run:
+        """What computes the study: `architecture` of its records is the method, `options` what it was fitted on."""
+        return _Run(self, sources, progress)
 
     def forecast(self) -> str:
         """What a run would compute, with estimated time."""

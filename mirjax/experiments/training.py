@@ -10,11 +10,11 @@ Names: `Training`.
 """
 
 import dataclasses
-from pathlib import Path
 
 from mirjax import config, metrics, rules
 from mirjax.config import UsageError
 from mirjax.experiments import screening
+from mirjax.experiments.experiment import Experiment
 from mirjax.experiments.screening import SAMPLE_RATE
 from mirjax.models import zoo
 
@@ -57,7 +57,7 @@ OPTIONS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Training:
+class Training(Experiment):
     """Train architectures on the folds of data sets.
 
     Attributes:
@@ -181,6 +181,7 @@ class Training:
     cache: str | None = None
     workdir: str | None = None
 
+    growing = ("data", "architectures", "n", "seeds", "classifiers")
     communicates = True  # its processes work on the same step (`launch.py`)
     selection = "auto"  # of the baselines' settings; networks' weights are chosen on validation clips
 
@@ -311,42 +312,17 @@ class Training:
         """How networks are trained, as JSON values: the options of every record."""
         return config.plain({name: getattr(self, name) for name in OPTIONS})
 
-    def default_workdir(self) -> Path:
-        """`runs/NAME-FINGERPRINT`; what may grow in place does not count."""
-        fixed = {
-            k: v for k, v in self.settings().items() if k not in ("data", "architectures", "n", "seeds", "classifiers")
-        }
-        return Path("runs") / f"{self.name}-{config.digest(fixed | {'n': self.n})}"
+    def check(self) -> None:
+        """Refuse settings that no optimiser has."""
+        from mirjax.experiments import fitting
 
-    def run(self, workdir: str | Path | None = None, *, progress: bool = True) -> list[dict]:
-        """Compute what is missing and return the records of this training.
+        fitting.optimiser(self, 1_000_000)
 
-        Args:
-          workdir: the run folder; `self.workdir`, else `default_workdir()`, when None.
-          progress: show progress bars.
+    def worker(self, sources: list, progress: bool):
+        """What trains the cells."""
+        from mirjax.experiments import training_run
 
-        Returns:
-          Records in the order of the run folder (CONTRACT: "What a run leaves"); with `dry_run`, none.
-
-        Raises:
-          UsageError: something unknown was asked for.
-          ValueError: data that cannot be used; a run folder or a checkpoint of another configuration.
-          train.NotFinite: a loss became NaN; the last checkpoint is kept.
-          train.Interrupted: SIGTERM; everything was saved, and the same call goes on.
-        """
-        return self.execute(workdir, progress=progress)[0]
-
-    def execute(self, workdir: str | Path | None = None, *, progress: bool = True) -> tuple[list[dict], Path | None]:
-        """As `run`, and tells the run folder: (records, folder)."""
-        from mirjax.experiments import fitting, training_run
-
-        sources = self.sources()
-        fitting.optimiser(self, 1_000_000)  # its settings are checked before the data are read
-        if self.dry_run:
-            return [], None
-        given = workdir or self.workdir
-        folder = Path(given or self.default_workdir())
-        return training_run.Run(self, sources, progress).execute(folder, or_beside=not given)
+        return training_run.Run(self, sources, progress)
 
     def forecast(self) -> str:
         """What a run would compute."""
@@ -357,12 +333,6 @@ class Training:
             f"{len(self.architectures)} networks ({names}) × {len(self.seeds)} seeds on {len(sources)} data sets "
             f"({clips} clips), each fold up to {self.epochs} epochs in batches of {self.batch_size}"
         )
-
-    def report(self, workdirs, out: str | Path | None = None):
-        """Tables and figures of run folders, from their records (`report.build_report`), and their learning curves."""
-        from mirjax.experiments import report
-
-        return report.build_report(workdirs, out)
 
 
 # Networks that can begin with weights of others: name → (the others, function of their variables and the drawn ones)
