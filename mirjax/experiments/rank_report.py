@@ -140,14 +140,24 @@ class RankReport:
                 told = "; ".join(f"{e.name}: {e.num_networks} of {len(found.networks)} networks" for e in lacking)
                 lines += [f"Judged on fewer networks: {told}.", ""]
             if found.orderings:
-                lines += ["| published ordering | untrained (points, 95 %) | trained (points, 95 %) |", "|:--|--:|--:|"]
+                chosen = list(found.best_untrained)[-1]
+                lines += [f"| published ordering | untrained, {chosen} (points, 95 %) | trained (points, 95 %) |"]
+                lines += ["|:--|--:|--:|"]
                 for claim, untrained, trained in found.orderings:
                     told = [
                         f"{100 * d.difference:+.1f} ({100 * d.low:+.1f} … {100 * d.high:+.1f})"
                         for d in (untrained, trained)
                     ]
                     lines.append(f"| {claim} | {told[0]} | {told[1]} |")
-                lines.append("")
+                alike = sum(u.difference * t.difference > 0 for _, u, t in found.orderings)
+                clear = [(u, t) for _, u, t in found.orderings if t.low * t.high > 0]
+                right = sum(u.difference * t.difference > 0 for u, t in clear)
+                lines += [
+                    "",
+                    f"Untrained and trained differences point the same way in {alike} of {len(found.orderings)}, and in "
+                    f"{right} of the {len(clear)} where the trained interval leaves out 0.",
+                    "",
+                ]
         if len(self.sets) > 1:
             lines += self._over_sets()
         lines += [

@@ -8,7 +8,7 @@ from scipy import stats
 
 from mirjax.experiments import rank_report
 
-NETWORKS = tuple(f"net{i}" for i in range(8))
+NETWORKS = ("sample-n23", "frame_many-n20", "frame-n40", *(f"net{i}" for i in range(3, 8)))
 # Of two seeds, infinite for some networks; the last network has none.
 SYNFLOW = ((-np.inf, 2.0), (1.0, -np.inf), (3.0, 4.0), (2.0, 3.0), (5.0, 5.0), (4.0, 7.0), (9.0, 9.0), ())
 
@@ -60,6 +60,11 @@ def test_correlations_and_regrets(table, tmp_path):
     assert found.num_clips == 50 and found.trained.correct.shape == (8, 2, 50)
     text = (tmp_path / "out" / "report.md").read_text()
     assert f"{elm.spearman.correlation:.2f}" in text and "at random" in text
+    orderings = [line for line in text.splitlines() if "(everywhere)" in line]
+    assert [line.split(" (")[0] for line in orderings] == ["| sample > frame_many", "| frame_many > frame"]
+    lead = 100 * (means["trained"][0] - means["trained"][1])
+    assert orderings[0].split(" | ")[2].startswith(f"{lead:+.1f} (")
+    assert " of 2, and in " in text
     assert "Judged on fewer networks: synflow: 7 of 8 networks." in text
     for name in ("rank_scatter.png", "rank_correlations.png"):
         assert (tmp_path / "out" / name).read_bytes()[:4] == b"\x89PNG"
