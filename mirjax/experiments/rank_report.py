@@ -154,8 +154,8 @@ class RankReport:
                 right = sum(u.difference * t.difference > 0 for u, t in clear)
                 lines += [
                     "",
-                    f"Untrained and trained differences point the same way in {alike} of {len(found.orderings)}, and in "
-                    f"{right} of the {len(clear)} where the trained interval leaves out 0.",
+                    f"Untrained and trained differences point the same way in {alike} of {len(found.orderings)}, and "
+                    f"in {right} of the {len(clear)} where the trained interval leaves out 0.",
                     "",
                 ]
         if len(self.sets) > 1:
