@@ -16,7 +16,7 @@ import numpy as np
 from mirjax import checkpoint, config, optimisers, rules, train
 from mirjax.config import UsageError
 from mirjax.data import patches
-from mirjax.experiments import curves, training
+from mirjax.experiments import curves, recipes
 from mirjax.models import weights
 from mirjax.signal import augment
 from mirjax.signal.representations import Waveform
@@ -99,7 +99,7 @@ class Fitting:
         of_classes = self.table.balanced(chosen) if experiment.weights == "balanced" else None
         drawn = {"audio": [], "representation": []}
         for name in experiment.augment:
-            place, options = training.AUGMENTATIONS[name]
+            place, options = recipes.AUGMENTATIONS[name]
             options = {key: self.network.sample_rate if key == "sample_rate" else v for key, v in options.items()}
             drawn[place].append((name, tuple(options.items())))
         audio, other = (_augmentation(tuple(drawn[place])) for place in ("audio", "representation"))
@@ -237,7 +237,7 @@ class Fitting:
                     "there; put it back, or train all of them in a new workdir"
                 )
             trained.append(weights.load(path, model=network.module))
-        module, function = training.BEGINNINGS[self.cell.architecture][1].split(":")
+        module, function = recipes.BEGINNINGS[self.cell.architecture][1].split(":")
         return getattr(importlib.import_module(f"mirjax.models.{module}"), function)(*trained, drawn)
 
     def _about(self, chosen, valid, epochs, rows) -> dict:

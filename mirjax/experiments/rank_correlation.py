@@ -5,22 +5,17 @@ inputs), trained (several seeds, weights chosen on validation clips) and scored 
 Each data set has a folder of its own in the run folder, with a screening (`untrained/`), a training (`trained/`) and
 `proxies.jsonl`; each of them resumes by itself, and so does the whole. `table.csv` gathers it: a line for each network,
 data set, method, input and seed, with the decisions on the test clips, so that other proxies can be tested on it.
-Names: `RankCorrelation`, `read_lines`.
+Names: `RankCorrelation`.
 """
 
 import dataclasses
-import json
-import time
 from pathlib import Path
-
-import numpy as np
 
 from mirjax import config, results
 from mirjax.config import UsageError
-from mirjax.experiments import screening, training
+from mirjax.experiments import proxy_scores, screening, training
 from mirjax.experiments.experiment import Experiment
 
-PROXY_ROWS = 32  # clips of the batch on which proxies look
 _ELSEWHERE = ("strict", "dry_run", "data_dir", "cache", "workdir")  # where a run lies, and what it skips
 
 
@@ -189,71 +184,12 @@ class RankCorrelation(Experiment):
             with results.held(folder / name):
                 records += untrained.run(folder / name / "untrained", progress=progress)
                 if self.proxies:
-                    self.look(folder / name, trained, progress=progress)
+                    proxy_scores.add_scores(folder / name / "proxies.jsonl", trained, self.seeds, progress=progress)
                 records += trained.run(folder / name / "trained", progress=progress)
         return records, folder
-
-    def look(self, folder: Path, trained: training.Training, *, progress: bool = True) -> None:
-        """Append the proxies that `folder/proxies.jsonl` lacks: {network, seed, proxy, value, seconds}."""
-        import jax
-        from tqdm import tqdm
-
-        from mirjax import features, proxies
-        from mirjax.experiments import cells, fitting, training_run
-
-        path = folder / "proxies.jsonl"
-        done = {(row["network"], row["seed"]) for row in read_lines(path)}
-        run = training_run.Run(trained, trained.sources(), progress)
-        ((clips, partition),) = [(clips, run.divide(clips)) for clips in run.load()]
-        fold = run.folds(partition, clips)[0]
-        rng = np.random.default_rng(0)
-        chosen = np.sort(rng.permutation(fold.train)[:PROXY_ROWS])
-        networks = [network for network in run.networks_of(clips)]
-        todo = [(network, seed) for network in networks for seed in self.seeds if (network.name, seed) not in done]
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(path, "a", encoding="utf-8") as file:
-            for network, seed in tqdm(todo, desc="proxies", unit="network", disable=not progress):
-                cell = cells.Cell(network.name, network, "raw", {}, seed, "trained", "none")
-                fitted = fitting.Fitting(run, cell, clips, fold, network.name)
-                statistics = fitted.statistics(fold.train)
-                batch = fitted.clips.batch(chosen, [0] * len(chosen), fitted.patch, len(chosen))
-                x = (batch[fitted.clips.key] - statistics["mean"]) / statistics["deviation"]
-                variables = features.initialise(network.module, jax.random.key(seed), network.num_samples)
-                for proxy, score in proxies.PROXIES.items():
-                    began = time.perf_counter()
-                    try:
-                        value = float(score(network.module, variables, x, batch["label"]))
-                    except ValueError as error:
-                        value, why = None, str(error)
-                    row = {"network": network.name, "seed": seed, "proxy": proxy, "value": value}
-                    row |= {"seconds": round(time.perf_counter() - began, 4)} | (
-                        {} if value is not None else {"why": why}
-                    )
-                    file.write(json.dumps(row) + "\n")
-                file.flush()
-                if seed == self.seeds[-1]:
-                    jax.clear_caches()  # programs of this network are not needed again
 
     def report(self, workdirs, out: str | Path | None = None):
         """Table, correlations and figures of a run folder (`rank_report.build_report`)."""
         from mirjax.experiments import rank_report
 
         return rank_report.build_report(workdirs, out)
-
-
-def read_lines(path: Path) -> list[dict]:
-    """Rows of proxies; those of a network whose set a kill cut short are left out, and the file is mended."""
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    from mirjax import proxies
-
-    whole = len(rows) // len(proxies.PROXIES) * len(proxies.PROXIES)
-    if whole < len(rows) or path.read_text(encoding="utf-8").count("\n") != whole:
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows[:whole]), encoding="utf-8")
-    return rows[:whole]

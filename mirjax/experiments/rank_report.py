@@ -21,7 +21,7 @@ import numpy as np
 import scipy.stats
 
 from mirjax import rankings, results, statistics
-from mirjax.experiments import rank_correlation
+from mirjax.experiments import proxy_scores
 from mirjax.experiments.report import CLAIMS
 
 COLUMNS = ("network", "set", "kind", "method", "input", "seed", "value", "seconds", "epochs", "correct")
@@ -250,7 +250,7 @@ def read_table(path: Path) -> list[dict]:
         tested = set(decisions[0]["clips"]) if decisions else None
         rows += [_row(name, "trained", found, found["clips"]) for found in decisions]
         rows += [_row(name, "untrained", found, tested) for found in _of_screening(folder / "untrained", name, tested)]
-        for line in rank_correlation.read_lines(folder / "proxies.jsonl"):
+        for line in proxy_scores.read_scores(folder / "proxies.jsonl"):
             if line["value"] is not None:
                 rows.append(
                     {"network": line["network"], "set": name, "kind": "proxy", "method": line["proxy"], "input": "",

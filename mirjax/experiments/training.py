@@ -13,7 +13,7 @@ import dataclasses
 
 from mirjax import config, metrics, rules
 from mirjax.config import UsageError
-from mirjax.experiments import screening
+from mirjax.experiments import recipes, screening
 from mirjax.experiments.experiment import Experiment
 from mirjax.experiments.screening import SAMPLE_RATE
 from mirjax.models import zoo
@@ -195,8 +195,8 @@ class Training(Experiment):
             if getattr(self, field) not in choices:
                 raise UsageError(f"{field}={getattr(self, field)!r} is not one of {', '.join(map(str, choices))}")
         for name in self.augment:
-            if name not in AUGMENTATIONS:
-                near = config.nearest(name, AUGMENTATIONS)
+            if name not in recipes.AUGMENTATIONS:
+                near = config.nearest(name, recipes.AUGMENTATIONS)
                 raise UsageError(f"augment={name!r} is not known; nearest: {near}")
         leasts = {
             "epochs": 1,
@@ -272,7 +272,11 @@ class Training(Experiment):
     def beginners(self) -> tuple[str, ...]:
         """Names of the architectures that are trained once more, from weights trained before (`begin_with`)."""
         names = map(screening.name_of, self.architectures)
-        return tuple(name for name in names if name in BEGINNINGS and set(BEGINNINGS[name][0]) <= set(self.begin_with))
+        return tuple(
+            name
+            for name in names
+            if name in recipes.BEGINNINGS and set(recipes.BEGINNINGS[name][0]) <= set(self.begin_with)
+        )
 
     def smoke(self) -> "Training":
         """The same study, tiny: an architecture (or what `begin_with` needs), seed, fold, two epochs, embedded data."""
@@ -335,22 +339,6 @@ class Training(Experiment):
         )
 
 
-# Networks that can begin with weights of others: name → (the others, function of their variables and the drawn ones)
-BEGINNINGS = {"time_frequency": (("time", "frequency"), "rhythm_filters:initialise_from")}
-# name → (where it acts, options)
-AUGMENTATIONS = {
-    "gain": ("audio", {}),
-    "polarity": ("audio", {}),
-    "time_shift": ("audio", {}),
-    "noise": ("audio", {}),
-    "equalise": ("audio", {"sample_rate": None}),
-    "pitch_shift": ("audio", {"sample_rate": None}),
-    "time_stretch": ("audio", {}),
-    "filter_spectrogram": ("representation", {}),
-    "spec_augment": ("representation", {}),
-}
-
-
 def _known(architecture: str) -> None:
     if screening.is_of_space(architecture):
         return
@@ -368,8 +356,8 @@ def _check_beginnings(training: Training) -> None:
         return
     given = f"begin_with={','.join(training.begin_with)}"
     names = [screening.name_of(architecture) for architecture in training.architectures]
-    if set(training.begin_with) != {other for name in training.beginners for other in BEGINNINGS[name][0]}:
-        known = "; ".join(f"{name} with {','.join(others)}" for name, (others, _) in BEGINNINGS.items())
+    if set(training.begin_with) != {other for name in training.beginners for other in recipes.BEGINNINGS[name][0]}:
+        known = "; ".join(f"{name} with {','.join(others)}" for name, (others, _) in recipes.BEGINNINGS.items())
         raise UsageError(
             f"{given}: no network of architectures={','.join(names)} begins with just these; "
             f"what there is: {known}; or leave it out (begin_with=)"
@@ -380,7 +368,7 @@ def _check_beginnings(training: Training) -> None:
         raise UsageError(f"{given} cannot go with retrain=true: weights to begin with would know the validation clips")
     widths = dict(zip(names, _widths(training), strict=True))
     for name in training.beginners:
-        sizes = {each: widths[each] or zoo.lookup(each).n for each in (name, *BEGINNINGS[name][0])}
+        sizes = {each: widths[each] or zoo.lookup(each).n for each in (name, *recipes.BEGINNINGS[name][0])}
         if len(set(sizes.values())) > 1:
             raise UsageError(f"{given}: n={sizes} must be the same for {name} and those it begins with")
 

@@ -20,7 +20,7 @@ from mirjax import checkpoint, config, processes
 from mirjax.config import UsageError
 from mirjax.data import patches
 from mirjax.data.loader import fit_length
-from mirjax.experiments import cells, frame_mixture, labels, thresholds, training
+from mirjax.experiments import cells, frame_mixture, labels, recipes, thresholds
 from mirjax.experiments.fitting import Fitting, Fold
 from mirjax.models import taggers
 from mirjax.signal.representations import Waveform
@@ -172,7 +172,7 @@ class Run(cells.Run):
                 yield cells.Cell(network.name, network, "raw", experiment.options(), seed, "trained", "none")
         for network in self.networks_of(clips):
             if network.name in experiment.beginners:
-                options = experiment.options() | {"begin_with": "+".join(training.BEGINNINGS[network.name][0])}
+                options = experiment.options() | {"begin_with": "+".join(recipes.BEGINNINGS[network.name][0])}
                 for seed in experiment.seeds:
                     yield cells.Cell(network.name, network, "raw", options, seed, "trained", "none")
 
@@ -336,7 +336,7 @@ class Run(cells.Run):
 
     def _ahead(self, network, lengths) -> bool:
         experiment, representation = self.screening, network.module.representation
-        draws_audio = any(training.AUGMENTATIONS[name][0] == "audio" for name in experiment.augment)
+        draws_audio = any(recipes.AUGMENTATIONS[name][0] == "audio" for name in experiment.augment)
         if experiment.hear == "ahead" and draws_audio:
             raise UsageError(f"hear=ahead cannot go with augment={','.join(experiment.augment)}, which changes audio")
         if draws_audio or isinstance(representation, Waveform):

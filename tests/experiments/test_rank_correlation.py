@@ -1,13 +1,16 @@
 """The study of untrained and trained ranks: what it refuses, how it resumes, and that one process works at a time."""
 
+import dataclasses
 import json
 
 import pytest
 
 from mirjax import config, proxies, results
 from mirjax.config import UsageError
-from mirjax.experiments import rank_correlation
+from mirjax.experiments import proxy_scores
 from mirjax.experiments.rank_correlation import RankCorrelation
+
+NAMES = ("space/frames-d1-f8-p2-elu-nonorm-mean", "space/rhythm-d1-f8-p2-relu-nonorm-max", "temporal-n8")
 
 
 @pytest.mark.parametrize(
@@ -38,16 +41,30 @@ def test_the_first_ten_are_the_study_s():
     assert len(set(many)) == 60
 
 
-def test_a_run_cut_short_goes_on_with_whole_networks(tmp_path):
-    """Hand-worked: nine rows and a torn one are one network; the file is mended and takes more."""
+def test_scores_cut_short_are_left_out(tmp_path):
+    """Hand-worked: nine rows and a torn one are one network; reading changes nothing."""
     count = len(proxies.PROXIES)
     rows = [{"network": f"n{i // count}", "seed": 0, "proxy": str(i), "value": 1.0} for i in range(count + 1)]
     path = tmp_path / "proxies.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"network": "n1", "se')
-    assert rank_correlation.read_lines(path) == rows[:count]
-    assert path.read_text() == "".join(json.dumps(row) + "\n" for row in rows[:count])
-    assert rank_correlation.read_lines(path) == rows[:count]
-    assert rank_correlation.read_lines(tmp_path / "none") == []
+    before = path.read_text()
+    assert proxy_scores.read_scores(path) == rows[:count]
+    assert proxy_scores.read_scores(tmp_path / "none") == []
+    assert path.read_text() == before
+
+
+def test_scores_go_on(tmp_path):
+    """Oracle: the file of a run that nothing cut short, times aside."""
+    small = dataclasses.replace(RankCorrelation().smoke(), networks=NAMES, cache=str(tmp_path / "cache"))
+    ((_, _, trained),) = small.parts()
+    whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
+    proxy_scores.add_scores(whole, trained, (0, 1), progress=False)
+    lines = whole.read_text().splitlines(keepends=True)
+    cut.write_text("".join(lines[: len(lines) // 2 + 3]) + lines[-1][:20])
+    proxy_scores.add_scores(cut, trained, (0, 1), progress=False)
+    found, expected = ([r | {"seconds": 0} for r in proxy_scores.read_scores(path)] for path in (cut, whole))
+    assert found == expected and len(found) == len(NAMES) * 2 * len(proxies.PROXIES)
+    assert cut.read_text().count("\n") == len(lines)
 
 
 def test_one_process_at_a_time(tmp_path):

@@ -1,0 +1,79 @@
+"""Zero-cost scores of a training's networks, kept as JSON lines.
+
+A line is {network, seed, proxy, value, seconds}; where a score cannot be had its value is null and `why` says so. All
+scores of one network under one seed are written together.
+Names: `add_scores`, `read_scores`.
+"""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from mirjax import proxies
+
+ROWS = 32  # clips of the batch on which a score looks
+
+
+def read_scores(path: Path) -> list[dict]:
+    """Rows of a file, of networks and seeds that have all scores; none where there is no file."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    counts: dict[tuple, int] = {}
+    for row in rows:
+        counts[row["network"], row["seed"]] = counts.get((row["network"], row["seed"]), 0) + 1
+    return [row for row in rows if counts[row["network"], row["seed"]] >= len(proxies.PROXIES)]
+
+
+def add_scores(path: Path, trained, seeds, *, progress: bool = True) -> None:
+    """Append the scores that a file lacks, by one batch of the training clips of the first fold.
+
+    Args:
+      path: the file; made when it is not there. What a kill left torn is taken out.
+      trained: the `training.Training` whose networks, clips and input statistics they are of.
+      seeds: of the weights.
+      progress: show a bar.
+    """
+    import jax
+    from tqdm import tqdm
+
+    from mirjax import features
+    from mirjax.experiments import cells, fitting, training_run
+
+    rows = read_scores(path)
+    whole = "".join(json.dumps(row) + "\n" for row in rows)
+    if path.exists() and path.read_text(encoding="utf-8") != whole:
+        path.write_text(whole, encoding="utf-8")
+    done = {(row["network"], row["seed"]) for row in rows}
+    run = training_run.Run(trained, trained.sources(), progress)
+    (clips,) = run.load()
+    fold = run.folds(run.divide(clips), clips)[0]
+    chosen = np.sort(np.random.default_rng(0).permutation(fold.train)[:ROWS])
+    todo = [(each, seed) for each in run.networks_of(clips) for seed in seeds if (each.name, seed) not in done]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file:
+        for network, seed in tqdm(todo, desc="proxies", unit="network", disable=not progress):
+            cell = cells.Cell(network.name, network, "raw", {}, seed, "trained", "none")
+            fitted = fitting.Fitting(run, cell, clips, fold, network.name)
+            statistics = fitted.statistics(fold.train)
+            batch = fitted.clips.batch(chosen, [0] * len(chosen), fitted.patch, len(chosen))
+            x = (batch[fitted.clips.key] - statistics["mean"]) / statistics["deviation"]
+            variables = features.initialise(network.module, jax.random.key(seed), network.num_samples)
+            found = []
+            for proxy, score in proxies.PROXIES.items():
+                began = time.perf_counter()
+                row = {"network": network.name, "seed": seed, "proxy": proxy, "value": None}
+                try:
+                    row["value"] = float(score(network.module, variables, x, batch["label"]))
+                except ValueError as error:
+                    row["why"] = str(error)
+                found.append(row | {"seconds": round(time.perf_counter() - began, 4)})
+            file.write("".join(json.dumps(row) + "\n" for row in found))
+            file.flush()
+            if seed == seeds[-1]:
+                jax.clear_caches()  # programs of this network are not needed again
