@@ -412,11 +412,11 @@ def _orderings(networks, scores, untrained, trained):
         return
     seen = set()
     for claim in CLAIMS:
-        pair = (claim.first, claim.second)
-        if pair in seen or any(name not in short for name in pair):
+        pair = frozenset((claim.first, claim.second))
+        if pair in seen or not pair <= short.keys():
             continue
         seen.add(pair)
-        i, j = (short[name] for name in pair)
+        i, j = short[claim.first], short[claim.second]
         differences = [
             statistics.paired_difference(each.correct[i].astype(int), each.correct[j].astype(int))
             for each in (scores[untrained[-1]], trained)

@@ -11,7 +11,7 @@ time.
 
 Losses
 ------
-* `cross_entropy`: −log softmax of the class.
+* `cross_entropy`: −log softmax of the class; of several tags the (weighted) mean over them, and the row counts as many.
 * `binary_cross_entropy`: mean over tags; a tag's weight multiplies its positive half.
 * `squared_error`: of the output (sigmoid, softmax or as it is), mean over tags; a tag's weight multiplies its error.
 
@@ -151,8 +151,11 @@ class Tagging:
             targets = label[:, None].astype(logits.dtype) if classes == 1 else jax.nn.one_hot(label, classes)
             of_rows = of_rows if self.weights is None else jnp.asarray(self.weights)[label]
         if self.loss == "cross_entropy":
-            losses = optax.softmax_cross_entropy(logits, targets)
-            return losses, of_rows if label.ndim == 1 else (targets * of_tags).sum(-1)
+            if label.ndim == 1:
+                return optax.softmax_cross_entropy(logits, targets), of_rows
+            shares = targets * of_tags  # of several tags each counts once, so a row with more of them weighs more
+            total = shares.sum(-1)
+            return optax.softmax_cross_entropy(logits, shares / jnp.maximum(total, 1e-30)[:, None]), total
         targets = self.targets[0] + (self.targets[1] - self.targets[0]) * targets
         if self.loss == "squared_error":
             losses = of_tags * (OUTPUTS[self.output](logits) - targets) ** 2

@@ -79,6 +79,20 @@ def test_cross_entropy():
     assert (losses * weights).sum() / weights.sum() == pytest.approx(mean, rel=1e-6)
 
 
+def test_cross_entropy_of_tags():
+    """Hand-worked: every tag of every row counts once, by its weight; a row without tags not at all."""
+    labels = np.array([[1, 1, 0], [0, 0, 1], [0, 0, 0]], np.float32)
+    weights = np.array([1.0, 2.0, 0.5])
+    task, state = tagging.Tagging(Logits(), weights=tuple(weights)), {"input": tagging.input_statistics(())}
+    logits = RNG.normal(size=(3, 3)).astype(np.float32)
+    batch = {"representation": logits[:, None], "label": labels, "mask": np.ones(3, bool)}
+    losses, of_rows, _ = task.losses({}, state, batch, None, train=False)
+    logs = special.log_softmax(logits.astype(float), axis=1)
+    expected = -(labels * weights * logs).sum() / (labels * weights).sum()
+    np.testing.assert_allclose((losses * of_rows).sum() / of_rows.sum(), expected, rtol=1e-5)
+    np.testing.assert_allclose(of_rows, [3, 0.5, 0])
+
+
 def test_binary_cross_entropy_of_tags():
     """Oracle: −w t log p − (1 − t) log(1 − p) in float64, mean over tags."""
     np.testing.assert_allclose(compare(LOGITS, TAGS, **BINARY)[0], bce(TAGS, LOGITS), rtol=2e-6)
