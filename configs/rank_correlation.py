@@ -4,7 +4,7 @@ Source   the question that J. Pons and X. Serra, "Randomly weighted CNNs for (mu
          leave open; proxies as in Abdelfattah et al., "Zero-cost proxies for lightweight NAS", ICLR 2021.
 Command  python launch.py run rank_correlation                     the embedded sets (72 and 240 clips)
          python launch.py run rank_correlation data=esc10/manifest.csv,rhythm8/manifest.csv seconds=5,6 protocol=split
-         python launch.py run rank_correlation networks=12 data=rhythm_small seconds=6 seeds=2 trained_seeds=1   minutes
+         python launch.py run rank_quickstart                      twelve networks on one embedded set, in minutes
 Time     hours on two cores for a set of 200 clips; it resumes, and more networks, seeds and sets extend it.
 Result   report.md, table.csv, rank_scatter.png, rank_correlations.png; docs/rank_correlation.md tells what came out.
 """

@@ -874,8 +874,8 @@ def plot_rank_scatter(sets, path) -> None:
     for axis in axes[len(sets) :]:
         axis.remove()
     for axis, found in zip(axes, sets, strict=False):
-        trained = 100 * found.trained.values.mean(1)
-        for colour, (label, untrained) in zip(COLOURS, found.best_untrained.items(), strict=False):
+        trained = 100 * found.trained.means
+        for colour, (label, untrained) in zip(COLOURS, found.untrained.items(), strict=False):
             axis.scatter(100 * untrained, trained, s=14, color=colour, alpha=0.75, linewidths=0, label=label)
         span = [min(axis.get_xlim()[0], axis.get_ylim()[0]), max(axis.get_xlim()[1], axis.get_ylim()[1])]
         axis.plot(span, span, color="#999999", linewidth=0.8, zorder=0)
@@ -893,7 +893,7 @@ def plot_rank_correlations(sets, path) -> None:
         sets: of a :class:`mirjax.experiments.rank_report.RankReport`.
         path: PNG to write.
     """
-    names = [each.name for each in sets[0].methods]
+    names = list(dict.fromkeys(each.name for found in sets for each in found.methods))
     figure = Figure(figsize=(2.2 + 2.6 * len(sets), 0.8 + 0.28 * len(names)), layout="constrained", dpi=200)
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(sets), squeeze=False, sharey=True)[0]
@@ -903,7 +903,7 @@ def plot_rank_correlations(sets, path) -> None:
             interval = by_name.get(name)
             if interval is None:
                 continue
-            colour = COLOURS[0] if "(" in name else COLOURS[1]
+            colour = COLOURS[0] if name in found.untrained else COLOURS[1]
             axis.plot([interval.low, interval.high], [row, row], color=colour, linewidth=1.5)
             axis.plot(interval.correlation, row, "o", color=colour, markersize=4)
         axis.axvline(0, color="#999999", linewidth=0.8)

@@ -60,7 +60,7 @@ def gigaflops(model, variables, x, labels) -> float:
 def gradient_norm(model, variables, x, labels) -> float:
     """‖∂L/∂w‖ over all trainable parameters together, L the mean cross-entropy of the batch.
 
-    (Abdelfattah et al. add the norms of the layers; for one network the two rise together.)
+    (Abdelfattah et al. add the norms of the layers, which favours deeper networks more.)
 
     Raises:
       ValueError: a network without a head, or labels that do not fit it.

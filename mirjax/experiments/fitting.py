@@ -201,23 +201,27 @@ class Fitting:
         begun, total = int(step.host(state.step)), epochs * batches.steps_per_epoch
         curve = curves.CurveWriter(self.run_.folder, name, begun, experiment.tensorboard, self.first)
         with _bar(total, begun, f"  {name}", self.run_.progress) as bar:
-            state, best = train.fit(
-                step,
-                state,
-                functools.partial(batches.iterate, threads=experiment.threads, workers=experiment.workers),
-                rule=rule,
-                epochs=epochs,
-                steps_per_epoch=batches.steps_per_epoch,
-                evaluate=self.evaluator(task, valid) if len(valid) else None,
-                best=best,
-                monitor=experiment.monitor,
-                save=lambda state, best: checkpoints.save({"state": state, "best": best}),
-                save_seconds=experiment.save_seconds,
-                on_epoch=curve.add,
-                name_clips=lambda number: ", ".join(map(str, self.clips_.ids[np.unique(batches.ids(number))][:8])),
-                progress=bar,
-            )
-        curve.close()
+            try:
+                state, best = train.fit(
+                    step,
+                    state,
+                    functools.partial(batches.iterate, threads=experiment.threads, workers=experiment.workers),
+                    rule=rule,
+                    epochs=epochs,
+                    steps_per_epoch=batches.steps_per_epoch,
+                    evaluate=self.evaluator(task, valid) if len(valid) else None,
+                    best=best,
+                    monitor=experiment.monitor,
+                    save=lambda state, best: checkpoints.save({"state": state, "best": best}),
+                    save_seconds=experiment.save_seconds,
+                    on_epoch=curve.add,
+                    name_clips=lambda number: ", ".join(map(str, self.clips_.ids[np.unique(batches.ids(number))][:8])),
+                    progress=bar,
+                )
+            except train.NotFinite as error:
+                raise train.NotFinite(f"{error} ({name})") from None
+            finally:
+                curve.close()
         return best, int(step.host(state.step)) // batches.steps_per_epoch
 
     def begun(self, drawn: dict) -> dict:
@@ -288,8 +292,8 @@ class Fitting:
         except tagging.NotFiniteScores as error:
             named = ", ".join(map(str, self.clips_.ids[error.clips[:8]]))
             raise train.NotFinite(
-                f"{self.name}: the scores of {len(error.clips)} clips are not finite, first {named}; the last "
-                "checkpoint is kept. Lower the learning rate, clip gradients (clip_norm=5), or look at those clips"
+                f"the scores of {len(error.clips)} clips are not finite, first {named}; the last checkpoint is kept. "
+                "Lower the learning rate, clip gradients (clip_norm=5), or look at those clips"
             ) from error
 
     def keep_weights(self, variables) -> None:

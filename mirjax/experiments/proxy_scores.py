@@ -17,17 +17,22 @@ ROWS = 32  # clips of the batch on which a score looks
 
 
 def read_scores(path: Path) -> list[dict]:
-    """Rows of a file, of networks and seeds that have all scores; none where there is no file."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    """Rows of a file, of networks and seeds that have all scores; none where there is no file.
+
+    Raises:
+      ValueError: a damaged line before the last.
+    """
+    rows, lines = [], path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    for number, line in enumerate(lines, start=1):
         try:
             rows.append(json.loads(line))
         except ValueError:
-            break
-    counts: dict[tuple, int] = {}
+            if number < len(lines):
+                raise ValueError(f"{path}, line {number} is damaged; mend or delete it, the rest is kept") from None
+    found: dict[tuple, set] = {}
     for row in rows:
-        counts[row["network"], row["seed"]] = counts.get((row["network"], row["seed"]), 0) + 1
-    return [row for row in rows if counts[row["network"], row["seed"]] >= len(proxies.PROXIES)]
+        found.setdefault((row["network"], row["seed"]), set()).add(row["proxy"])
+    return [row for row in rows if found[row["network"], row["seed"]] >= proxies.PROXIES.keys()]
 
 
 def add_scores(path: Path, trained, seeds, *, progress: bool = True) -> None:
@@ -44,11 +49,14 @@ def add_scores(path: Path, trained, seeds, *, progress: bool = True) -> None:
 
     from mirjax import features
     from mirjax.experiments import cells, fitting, training_run
+    from mirjax.signal.representations import Waveform
 
     rows = read_scores(path)
     whole = "".join(json.dumps(row) + "\n" for row in rows)
     if path.exists() and path.read_text(encoding="utf-8") != whole:
-        path.write_text(whole, encoding="utf-8")
+        mended = path.with_name(f".{path.name}")
+        mended.write_text(whole, encoding="utf-8")
+        mended.replace(path)
     done = {(row["network"], row["seed"]) for row in rows}
     run = training_run.Run(trained, trained.sources(), progress)
     (clips,) = run.load()
@@ -62,7 +70,10 @@ def add_scores(path: Path, trained, seeds, *, progress: bool = True) -> None:
             fitted = fitting.Fitting(run, cell, clips, fold, network.name)
             statistics = fitted.statistics(fold.train)
             batch = fitted.clips.batch(chosen, [0] * len(chosen), fitted.patch, len(chosen))
-            x = (batch[fitted.clips.key] - statistics["mean"]) / statistics["deviation"]
+            x = batch[fitted.clips.key]
+            if fitted.clips.key == "audio" and not isinstance(network.module.representation, Waveform):
+                x = np.asarray(jax.jit(network.module.representation)(x))  # too many to be kept in memory
+            x = (x - statistics["mean"]) / statistics["deviation"]
             variables = features.initialise(network.module, jax.random.key(seed), network.num_samples)
             found = []
             for proxy, score in proxies.PROXIES.items():

@@ -11,7 +11,7 @@ Names: `RankCorrelation`.
 import dataclasses
 from pathlib import Path
 
-from mirjax import config, results
+from mirjax import config, results, train
 from mirjax.config import UsageError
 from mirjax.experiments import proxy_scores, screening, training
 from mirjax.experiments.experiment import Experiment
@@ -32,12 +32,12 @@ class RankCorrelation(Experiment):
       seeds: of untrained weights (and of proxies): N for 0…N−1, or a list.
       trained_seeds: of trained ones.
       classifiers: of the untrained features.
-      input: of the untrained networks; trained ones standardise by their training clips.
+      input: of the untrained networks, as in a screening; trained ones standardise by their training clips.
       protocol, group: as in a screening.
       folds: names of the folds that are trained on and compared; all when None.
-      epochs, batch_size, learning_rate, rule, monitor: of the training.
+      epochs, batch_size, learning_rate, clip_norm, rule, monitor: of the training.
       proxies: whether to compute the proxies.
-      strict, dry_run, data_dir, cache, workdir, processes: as in a screening.
+      strict, dry_run, data_dir, cache, workdir: as in a screening.
     """
 
     name: str = "rank_correlation"
@@ -55,6 +55,7 @@ class RankCorrelation(Experiment):
     epochs: int = 150
     batch_size: int = 16
     learning_rate: float = 5e-3
+    clip_norm: float | None = None
     rule: str = "plateau(valid_loss,factor=.4,patience=8)+stop_early(valid_loss,25)"
     monitor: str = "valid_loss"
     proxies: bool = True
@@ -121,6 +122,7 @@ class RankCorrelation(Experiment):
                 epochs=self.epochs,
                 batch_size=self.batch_size,
                 learning_rate=self.learning_rate,
+                clip_norm=self.clip_norm,
                 rule=self.rule,
                 monitor=self.monitor,
                 classifiers=("svm",),
@@ -146,13 +148,6 @@ class RankCorrelation(Experiment):
             epochs=1,
         )
 
-    def reduced(self) -> "RankCorrelation":
-        """Twelve networks on one embedded set, in minutes."""
-        return dataclasses.replace(
-            self, data=("rhythm_small",), seconds=(6.0,), networks=12, seeds=2, trained_seeds=1, classifiers=("elm",),
-            input=("standardised",), folds=None, protocol="auto", group=None, epochs=40,
-        )  # fmt: skip
-
     def settings(self) -> dict:
         """What decides the numbers, as JSON values."""
         kept = [field.name for field in dataclasses.fields(self) if field.name not in _ELSEWHERE]
@@ -169,10 +164,10 @@ class RankCorrelation(Experiment):
 
     def execute(self, workdir: str | Path | None = None, *, progress: bool = True) -> tuple[list[dict], Path | None]:
         """As `run`, and tells the run folder: (records, folder)."""
+        parts = self.parts()
         if self.dry_run:
             return [], None
         folder, records = Path(workdir or self.workdir or self.default_workdir()), []
-        parts = self.parts()
         if self.folds is not None:  # a wrong name is told before the screening, not after it
             from mirjax.experiments import training_run
 
@@ -180,12 +175,19 @@ class RankCorrelation(Experiment):
                 run = training_run.Run(trained, trained.sources(), progress)
                 for clips in run.load():
                     run.divide(clips)
+        diverged = []
         for name, untrained, trained in parts:
             with results.held(folder / name):
                 records += untrained.run(folder / name / "untrained", progress=progress)
                 if self.proxies:
-                    proxy_scores.add_scores(folder / name / "proxies.jsonl", trained, self.seeds, progress=progress)
-                records += trained.run(folder / name / "trained", progress=progress)
+                    scores = folder / name / "proxies.jsonl"
+                    proxy_scores.add_scores(scores, trained, self.seeds, progress=progress)
+                try:
+                    records += trained.run(folder / name / "trained", progress=progress)
+                except train.NotFinite as error:  # the other data sets are not to wait for it
+                    diverged.append(f"{name}: {error}")
+        if diverged:
+            raise train.NotFinite("; ".join(diverged))
         return records, folder
 
     def report(self, workdirs, out: str | Path | None = None):

@@ -3,32 +3,37 @@
 A *method* is one way to score a network without training it: a classifier on its untrained features, under one kind of
 input; a proxy; the vote of several (mean rank of the last untrained method, SynFlow and NASWOT). Its correlation with
 the trained accuracy is over the networks of one data set, on the same test clips, with a 95 % interval from a bootstrap
-over networks, seeds and clips (`mirjax.rankings`). Proxies have no scale, and may be infinite: their values are ranks
-among the networks, seed by seed. A method that lacks some networks is judged on the others.
+over networks, which bring their seeds, and clips (`mirjax.rankings`). Proxies have no scale: their values are ranks
+among the networks, seed by seed, and where one is not finite the network is none of its. A method that lacks some
+networks is judged on the others.
 
-Files: `table.csv` (a line for each network, data set, method, input and seed; `correct` are the test clips in order,
-eight a byte, in hexadecimal), `rank_report.md`, `rank_scatter.png`, `rank_correlations.png`.
-Names: `RankReport`, `SetResult`, `MethodResult`, `build_report`, `read_table`, `COLUMNS`.
+Files: `table.csv` (`rank_table`), `report.md`, `rank_scatter.png`, `rank_correlations.png`.
+Names: `RankReport`, `SetResult`, `MethodResult`, `Scores`, `build_report`.
 """
 
-import csv
 import dataclasses
-import io
-import warnings
 from pathlib import Path
 
 import numpy as np
 import scipy.stats
 
-from mirjax import rankings, results, statistics
-from mirjax.experiments import proxy_scores
+from mirjax import rankings, statistics
+from mirjax.experiments import rank_table
 from mirjax.experiments.report import CLAIMS
 
-COLUMNS = ("network", "set", "kind", "method", "input", "seed", "value", "seconds", "epochs", "correct")
 TOP = (1, 3, 5, 10)
 VOTERS = ("synflow", "naswot")
 SIZES = ("num_parameters", "gigaflops")
+INPUT = "linear_on_pooled_input"  # one value for every network that hears alike
 FEWEST = 3  # networks that have a rank
+NOTE = (
+    "Intervals: 95 %, bootstrap over networks, which bring their seeds, and clips, drawn one by one. Given size: "
+    "Spearman with the ranks of parameters and FLOPs taken out; given size, input: and that of a linear classifier on "
+    "the pooled input, which tells spectrogram from waveform. Without seed noise: correlation over the root of both "
+    "reliabilities. Regret@k: points lost by training only the k networks that rank first, against the best of all. "
+    "Standardised input: by one mean and deviation of the whole set, test clips (not their labels) included; trained "
+    "networks standardise by their training clips."
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,12 +43,19 @@ class Scores:
     Attributes:
       values: f64[A, S], higher is better; S seeds. Of proxies, ranks among the networks from 1.
       correct: bool[A, S, M] decisions on the test clips, or None (proxies).
-      seconds: median for a network and seed.
+      seconds: median over networks of their quickest seed (the first one compiles).
+      epochs: int[A, S], of trainings; None of others.
     """
 
     values: np.ndarray
     correct: np.ndarray | None
     seconds: float
+    epochs: np.ndarray | None = None
+
+    @property
+    def means(self) -> np.ndarray:
+        """f64[A], over seeds; equal ones are equal, whatever the rounding."""
+        return np.round(self.values.mean(1), 12)
 
     @property
     def sample(self) -> np.ndarray:
@@ -60,6 +72,7 @@ class MethodResult:
     spearman: rankings.CorrelationInterval | None
     kendall: rankings.CorrelationInterval | None
     partial: float
+    partial_input: float
     attenuation: rankings.Attenuation | None
     regrets: tuple[rankings.Regret, ...]
     seconds: float
@@ -74,25 +87,18 @@ class SetResult:
     trained: Scores
     ceiling: rankings.NoiseCeiling | None
     methods: tuple[MethodResult, ...]
-    best_untrained: dict[str, np.ndarray]
+    untrained: dict[str, np.ndarray]
     orderings: tuple[tuple, ...]
     num_clips: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RankReport:
-    """All data sets of a run, and its table."""
+    """All data sets of a run, its table, and what could not be judged."""
 
     sets: tuple[SetResult, ...]
     rows: tuple[dict, ...]
-
-    def to_csv(self) -> str:
-        """`table.csv`."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        return text.getvalue()
+    notes: tuple[str, ...] = ()
 
     def to_text(self) -> str:
         """For a terminal."""
@@ -101,38 +107,47 @@ class RankReport:
     def to_markdown(self) -> str:
         """The report in full."""
         lines = ["# Does the untrained rank predict the trained one?", ""]
+        lines += [line for note in self.notes for line in (note, "")]
         for found in self.sets:
-            accuracy = found.trained.values.mean(1)
+            accuracy, epochs, num_seeds = found.trained.means, found.trained.epochs, found.trained.values.shape[1]
             lines += [
                 f"## {found.name}",
                 "",
-                f"{len(found.networks)} networks, {found.trained.values.shape[1]} trained seeds, {found.num_clips} "
+                f"{len(found.networks)} networks, {num_seeds} trained seed{'s'[: num_seeds > 1]}, {found.num_clips} "
                 f"test clips. Trained accuracy from {100 * accuracy.min():.1f} to {100 * accuracy.max():.1f} %, median "
-                f"{100 * np.median(accuracy):.1f} %; best: {found.networks[int(accuracy.argmax())]}.",
+                f"{100 * np.median(accuracy):.1f} %; best: {found.networks[int(accuracy.argmax())]}. A training took "
+                f"{found.trained.seconds:.0f} s and {np.median(epochs):.0f} epochs (median; {epochs.min()} to "
+                f"{epochs.max()}).",
             ]
+            if num_seeds == 1:
+                lines.append(
+                    "With one trained seed the intervals compare these very trainings: noise of the seeds is not in "
+                    "them, and what the correlations would be without it is not known."
+                )
             if found.ceiling is not None:
                 lines.append(
                     f"Noise ceiling: two halves of the trained seeds correlate {found.ceiling.halves:.2f}; no ranking "
                     f"can be expected above {found.ceiling.perfect:.2f}."
                 )
-            for method, untrained in found.best_untrained.items():
+            for method, untrained in found.untrained.items():
                 wins = int((accuracy > untrained).sum())
                 gain = 100 * float(np.mean(accuracy - untrained))
                 lines.append(
                     f"Trained against untrained ({method}): {wins} of {len(accuracy)} networks are better trained, "
                     f"{gain:+.1f} points on average."
                 )
-            header = ["method", "Spearman", "Kendall", "given size", "without seed noise"]
+            header = ["method", "Spearman", "Kendall", "given size", "given size, input", "without seed noise"]
             header += [f"regret@{k}" for k in TOP] + ["s a network"]
             lines += ["", "| " + " | ".join(header) + " |", "|:--" + "|--:" * (len(header) - 1) + "|"]
             for each in found.methods:
                 regrets = {regret.k: regret for regret in each.regrets}
-                cells = [each.name, _interval(each.spearman), _interval(each.kendall), _number(each.partial)]
+                cells = [each.name, _interval(each.spearman), _interval(each.kendall)]
+                cells += [_number(each.partial), _number(each.partial_input)]
                 cells.append("–" if each.attenuation is None else _number(each.attenuation.disattenuated))
                 cells += [f"{100 * regrets[k].regret:.1f}" if k in regrets else "–" for k in TOP]
                 lines.append("| " + " | ".join([*cells, f"{each.seconds:.2g}"]) + " |")
             random = {regret.k: regret.random for each in found.methods[:1] for regret in each.regrets}
-            cells = ["at random", "0", "0", "–", "–"]
+            cells = ["at random", "0", "0", "–", "–", "–"]
             cells += [f"{100 * random[k]:.1f}" if k in random else "–" for k in TOP]
             lines += ["| " + " | ".join([*cells, "0"]) + " |", ""]
             lacking = [e for e in found.methods if e.num_networks < len(found.networks)]
@@ -140,7 +155,7 @@ class RankReport:
                 told = "; ".join(f"{e.name}: {e.num_networks} of {len(found.networks)} networks" for e in lacking)
                 lines += [f"Judged on fewer networks: {told}.", ""]
             if found.orderings:
-                chosen = list(found.best_untrained)[-1]
+                chosen = list(found.untrained)[-1]
                 lines += [f"| published ordering | untrained, {chosen} (points, 95 %) | trained (points, 95 %) |"]
                 lines += ["|:--|--:|--:|"]
                 for claim, untrained, trained in found.orderings:
@@ -161,9 +176,7 @@ class RankReport:
         if len(self.sets) > 1:
             lines += self._over_sets()
         lines += [
-            "Intervals: 95 %, bootstrap over networks, seeds and clips. Given size: Spearman with the ranks of "
-            "parameters and FLOPs taken out. Without seed noise: the correlation over the root of both reliabilities. "
-            "Regret@k: points lost by training only the k networks that rank first, against the best of all.",
+            NOTE,
             "",
         ]
         return "\n".join(lines)
@@ -190,9 +203,14 @@ class RankReport:
         """Write the table, the text and the figures."""
         from mirjax import plots
 
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "table.csv").write_text(self.to_csv(), encoding="utf-8")
-        (out / "report.md").write_text(self.to_markdown(), encoding="utf-8")
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "table.csv").write_text(rank_table.to_csv(self.rows), encoding="utf-8")
+            (out / "report.md").write_text(self.to_markdown(), encoding="utf-8")
+        except OSError as error:
+            raise ValueError(
+                f"the report cannot be written to {out} ({error}); name a folder for it: out=FOLDER"
+            ) from None
         plots.plot_rank_scatter(self.sets, out / "rank_scatter.png")
         plots.plot_rank_correlations(self.sets, out / "rank_correlations.png")
 
@@ -221,186 +239,136 @@ def build_report(workdirs, out: Path | None = None) -> RankReport:
     workdirs = [Path(workdir) for workdir in workdirs]
     if out is None and workdirs[0].is_file():
         raise ValueError(f"{workdirs[0]} is a table; say where the report goes (out=FOLDER)")
-    rows = [row for workdir in workdirs for row in read_table(workdir)]
-    report = RankReport(tuple(_judge(name, rows) for name in dict.fromkeys(row["set"] for row in rows)), tuple(rows))
+    rows = rank_table.read_table(*workdirs)
+    sets, notes = [], []
+    for name in dict.fromkeys(row["set"] for row in rows):
+        try:
+            sets.append(_judge(name, [row for row in rows if row["set"] == name]))
+        except _TooFew as error:
+            notes.append(str(error))
+    if not sets:
+        raise ValueError("; ".join(notes))
+    report = RankReport(tuple(sets), tuple(rows), tuple(notes))
     report.write(Path(out) if out is not None else workdirs[0])
     return report
 
 
-def read_table(path: Path) -> list[dict]:
-    """Rows of `COLUMNS` of a run folder, or of a table that was written.
-
-    Raises:
-      ValueError: nothing of the kind is there.
-    """
-    path = Path(path)
-    if path.is_file():
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        if not rows or set(rows[0]) != set(COLUMNS):
-            raise ValueError(f"{path} is no table of a rank correlation (columns {', '.join(COLUMNS)})")
-        return [
-            row | {"seed": int(row["seed"]), "value": float(row["value"]), "seconds": float(row["seconds"])}
-            for row in rows
-        ]
-    rows = []
-    for folder in sorted(each.parent for each in path.glob("*/untrained")):
-        name = folder.name
-        decisions = _of_trained(folder / "trained", name)
-        tested = set(decisions[0]["clips"]) if decisions else None
-        rows += [_row(name, "trained", found, found["clips"]) for found in decisions]
-        rows += [_row(name, "untrained", found, tested) for found in _of_screening(folder / "untrained", name, tested)]
-        for line in proxy_scores.read_scores(folder / "proxies.jsonl"):
-            if line["value"] is not None:
-                rows.append(
-                    {"network": line["network"], "set": name, "kind": "proxy", "method": line["proxy"], "input": "",
-                     "seed": line["seed"], "value": float(f"{line['value']:.6g}"), "seconds": line["seconds"],
-                     "epochs": "", "correct": ""}
-                )  # fmt: skip
-    if not rows:
-        raise ValueError(
-            f"{path} holds no rank correlation; give the folder that `launch.py run rank_correlation` made"
-        )
-    return rows
-
-
-def _row(name, kind, found, clips) -> dict:
-    correct = np.array([found["correct"][clip] for clip in sorted(clips)], bool)
-    return {
-        "network": found["network"],
-        "set": name,
-        "kind": kind,
-        "method": found["method"],
-        "input": found["input"],
-        "seed": found["seed"],
-        "value": round(float(correct.mean()), 6),
-        "seconds": found["seconds"],
-        "epochs": found["epochs"],
-        "correct": f"{len(correct)}:{np.packbits(correct).tobytes().hex()}",
-    }
-
-
-def _cells(folder: Path):
-    """One record of every cell with its decisions {clip: right}."""
-    with warnings.catch_warnings(action="ignore"):
-        records = results.read_records(folder)
-    seen = {}
-    for record in records:
-        if record["predictions"] and record["predictions"] not in seen:
-            seen[record["predictions"]] = record
-    for name, record in seen.items():
-        rows = results.read_predictions(folder, name)
-        yield record, {row["id"]: row["label"] == row["prediction"] for row in rows}
-
-
-def _of_trained(folder: Path, name: str) -> list[dict]:
-    if not (folder / "records.jsonl").is_file():
-        return []
-    found = [
-        {"network": r["architecture"], "method": "trained", "input": "", "seed": r["seed"], "seconds": r["seconds"],
-         "epochs": r["hyperparameters"].get("epochs", ""), "correct": correct, "clips": tuple(correct)}
-        for r, correct in _cells(folder) if r["classifier"] == "trained"
-    ]  # fmt: skip
-    return found
-
-
-def _of_screening(folder: Path, name: str, tested) -> list[dict]:
-    return [
-        {"network": r["architecture"], "method": r["classifier"], "input": r["input"], "seed": r["seed"], "epochs": "",
-         "seconds": round(r["feature_seconds_per_clip"] * (r["n_train"] + r["n_test"]) + r["seconds"], 4),
-         "correct": correct}
-        for r, correct in _cells(folder)
-        if r["num_features"] and r["architecture"] != "mfcc" and (tested is None or tested <= set(correct))
-    ]  # fmt: skip
+class _TooFew(ValueError):
+    """A data set without networks to rank."""
 
 
 # ── what it says ──
 
 
 def _judge(name: str, rows) -> SetResult:
-    rows = [row for row in rows if row["set"] == name]
     groups: dict[tuple, dict] = {}
     for row in rows:
+        if row["kind"] == "proxy" and not np.isfinite(row["value"]):
+            continue
         label = row["method"] + (f" ({row['input']})" if row["input"] else "")
         groups.setdefault((row["kind"], label), {}).setdefault(row["network"], {})[row["seed"]] = row
-    trained = next((tree for (kind, _), tree in groups.items() if kind == "trained"), None)
-    if trained is None:
-        raise ValueError(f"{name}: no network has been trained yet; run again, it goes on")
-    untrained = [label for (kind, label) in groups if kind == "untrained"]
-    of_all = [tree for (kind, _), tree in groups.items() if kind == "untrained"]
-    networks = [n for n in trained if all(n in tree for tree in of_all)]
-    measured = _scores(trained, networks)
+    trees = {kind: {label: tree for (k, label), tree in groups.items() if k == kind} for kind in rank_table.KINDS}
+    trained = next(iter(trees["trained"].values()), {})
+    networks = [n for n in trained if all(n in tree for tree in trees["untrained"].values())]
+    if len(networks) < FEWEST:
+        raise _TooFew(
+            f"{name}: {len(networks)} networks are trained and screened, and ranks need {FEWEST}; run again, it goes on"
+        )
+    measured = _scores(trained, networks, f"{name}, trained")
     scores, known = {}, {}
-    for (kind, label), tree in groups.items():
+    for label, tree in (trees["untrained"] | trees["proxy"]).items():
         first = min(seed for of_network in tree.values() for seed in of_network)
         own = np.array([i for i, network in enumerate(networks) if first in tree.get(network, ())], int)
-        if kind != "trained" and len(own) >= FEWEST:
-            scores[label], known[label] = _scores(tree, [networks[i] for i in own]), own
-    whole = [label for label, own in known.items() if len(own) == len(networks)]
-    sizes = np.stack([scores[s].values.mean(1) for s in SIZES if s in whole], axis=-1) if SIZES[0] in whole else None
-    if untrained and all(voter in whole for voter in VOTERS):
-        chosen = untrained[-1]
-        from mirjax import proxies
-
-        ranks = proxies.vote({label: scores[label].values.mean(1) for label in (chosen, *VOTERS)})
-        spent = sum(scores[label].seconds for label in (chosen, *VOTERS))
-        label = f"vote of {chosen}, {', '.join(VOTERS)}"
-        scores[label], known[label] = Scores(np.asarray(ranks)[:, None], None, spent), np.arange(len(networks))
-    found = tuple(
-        _method(label, each, _of(measured, known[label]), None if sizes is None else sizes[known[label]])
-        for label, each in scores.items()
-    )
+        if len(own) >= FEWEST:
+            scores[label], known[label] = _scores(tree, [networks[i] for i in own], f"{name}, {label}"), own
+    if trees["untrained"] and all(voter in scores for voter in VOTERS):
+        label, vote, own = _vote(list(trees["untrained"])[-1], scores, known)
+        if len(own) >= FEWEST:
+            scores[label], known[label] = vote, own
+    sizes, hearing = (_controls(names, scores, known, len(networks)) for names in (SIZES, (*SIZES, INPUT)))
+    found = []
+    for label, each in scores.items():
+        controls = [None if c is None or label in SIZES else c[known[label]] for c in (sizes, hearing)]
+        found.append(_method(label, each, _of(measured, known[label]), *controls))
     several = measured.values.shape[1] > 1
     return SetResult(
         name,
         tuple(networks),
         measured,
         rankings.noise_ceiling(measured.sample) if several else None,
-        found,
-        {label: scores[label].values.mean(1) for label in untrained},
-        tuple(_orderings(networks, scores, untrained, measured)),
+        tuple(found),
+        {label: scores[label].means for label in trees["untrained"]},
+        tuple(_orderings(networks, scores, list(trees["untrained"]), measured)),
         measured.correct.shape[2],
     )
 
 
-def _scores(tree, networks) -> Scores:
+def _vote(chosen, scores, known) -> tuple[str, Scores, np.ndarray]:
+    """(label, ranks, which networks) of the vote of a method and `VOTERS`, on the networks that all of them have."""
+    from mirjax import proxies
+
+    voters = (chosen, *VOTERS)
+    own = np.array([i for i in known[chosen] if all(i in known[voter] for voter in VOTERS)], int)
+    means = {voter: scores[voter].means[np.searchsorted(known[voter], own)] for voter in voters}
+    ranks = np.asarray(proxies.vote(means)) if len(own) else np.zeros(0)
+    return f"vote: {', '.join(voters)}", Scores(ranks[:, None], None, sum(scores[v].seconds for v in voters)), own
+
+
+def _controls(names, scores, known, count) -> np.ndarray | None:
+    """f64[A, …] of methods that all networks have; None where one is lacking."""
+    if any(name not in scores or len(known[name]) < count for name in names):
+        return None
+    return np.stack([scores[name].means for name in names], axis=-1)
+
+
+def _scores(tree, networks, where: str) -> Scores:
     seeds = sorted(set.intersection(*(set(tree[n]) for n in networks)))
+    if not seeds:
+        raise ValueError(f"{where}: no seed is common to all networks; give every network the same seeds")
     rows = [[tree[n][seed] for seed in seeds] for n in networks]
-    values = np.array([[row["value"] for row in line] for line in rows])
-    correct = None
-    if rows[0][0]["correct"]:
-        correct = np.array([[_unpack(row["correct"]) for row in line] for line in rows])
-    else:
-        values = scipy.stats.rankdata(values, axis=0)
-    return Scores(values, correct, float(np.median([row["seconds"] for line in rows for row in line])))
+    seconds = float(np.median([min(row["seconds"] for row in line) for line in rows]))
+    if not rows[0][0]["correct"]:
+        values = np.array([[row["value"] for row in line] for line in rows])
+        return Scores(scipy.stats.rankdata(values, axis=0), None, seconds)
+    decisions = [[rank_table.unpack(row["correct"]) for row in line] for line in rows]
+    lengths = {len(each): network for network, line in zip(networks, decisions, strict=True) for each in line}
+    if len(lengths) > 1:
+        told = ", ".join(f"{network} {count}" for count, network in lengths.items())
+        raise ValueError(f"{where}: networks were tested on different numbers of clips ({told}); report them apart")
+    correct = np.array(decisions)
+    epochs = np.array([[int(row["epochs"] or 0) for row in line] for line in rows])
+    return Scores(correct.mean(2), correct, seconds, epochs if rows[0][0]["kind"] == "trained" else None)
 
 
 def _of(scores: Scores, chosen) -> Scores:
     """Scores of some networks."""
     correct = None if scores.correct is None else scores.correct[chosen]
-    return Scores(scores.values[chosen], correct, scores.seconds)
+    return Scores(
+        scores.values[chosen], correct, scores.seconds, None if scores.epochs is None else scores.epochs[chosen]
+    )
 
 
-def _unpack(text: str) -> np.ndarray:
-    count, _, digits = text.partition(":")
-    return np.unpackbits(np.frombuffer(bytes.fromhex(digits), np.uint8))[: int(count)].astype(bool)
-
-
-def _method(label, scores, trained, sizes) -> MethodResult:
-    means, truth = scores.values.mean(1), trained.values.mean(1)
+def _method(label, scores, trained, sizes, hearing) -> MethodResult:
+    means, truth = scores.means, trained.means
     enough = len(means) >= 5 and np.ptp(means) > 0 and np.ptp(truth) > 0
     intervals = [
         rankings.correlation_interval(scores.sample, trained.sample, kind=kind) if enough else None
         for kind in ("spearman", "kendall")
     ]
-    sized = enough and sizes is not None and label not in SIZES
+
+    def partial(controls):
+        if not enough or controls is None or (label == INPUT and controls is hearing):
+            return float("nan")
+        return float(rankings.partial_rank_correlation(means, truth, controls))
+
     return MethodResult(
         label,
         len(means),
         *intervals,
-        float(rankings.partial_rank_correlation(means, truth, sizes)) if sized else float("nan"),
+        partial(sizes),
+        partial(hearing),
         rankings.attenuation(scores.sample, trained.sample) if enough and scores.correct is not None else None,
-        tuple(rankings.regret(means, truth, k) for k in TOP if k <= len(means)),
+        tuple(rankings.regret(scores.sample, trained.sample, k) for k in TOP if k <= len(means)),
         scores.seconds,
     )
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from mirjax import checkpoint, config, processes
+from mirjax import checkpoint, config, processes, train
 from mirjax.config import UsageError
 from mirjax.data import patches
 from mirjax.data.loader import fit_length
@@ -218,15 +218,26 @@ class Run(cells.Run):
             of_frames = [item for item in own if item[0].architecture == frame_mixture.NAME]
             yield from super().compute(clips, partition, [item for item in own if item not in of_frames], bar)
             yield from frame_mixture.compute(self, clips, partition, of_frames)
+        diverged = []
         for cell, prints in todo:
             if cell.classifier != "trained":
                 continue
             if bar is not None:
                 bar.set_postfix_str(f"{clips.name} {cell.architecture} seed {cell.seed}")
-            yield cell, *self.train_cell(cell, clips, partition, prints)
+            try:
+                done = self.train_cell(cell, clips, partition, prints)
+            except train.NotFinite as error:
+                if jax.process_count() > 1:
+                    raise
+                _log.error("%s: %s", cell.architecture, error)
+                diverged.append(str(error))  # the other networks are not to wait for it
+                continue
+            yield cell, *done
             if jax.process_index() == 0:  # its records are written
                 for folder in (self.folder / "checkpoints").glob(f"{glob.escape(file_name(clips, cell, prints))}-*"):
                     checkpoint.clear(folder)
+        if diverged:
+            raise train.NotFinite("; ".join(diverged))
 
     def train_cell(self, cell, clips, partition, prints) -> tuple[list[dict], list[dict]]:
         """Records and predictions of a cell: a training on every fold."""

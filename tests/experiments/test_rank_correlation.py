@@ -44,13 +44,17 @@ def test_the_first_ten_are_the_study_s():
 def test_scores_cut_short_are_left_out(tmp_path):
     """Hand-worked: nine rows and a torn one are one network; reading changes nothing."""
     count = len(proxies.PROXIES)
-    rows = [{"network": f"n{i // count}", "seed": 0, "proxy": str(i), "value": 1.0} for i in range(count + 1)]
+    names = list(proxies.PROXIES)
+    rows = [{"network": f"n{i // count}", "seed": 0, "proxy": names[i % count], "value": 1.0} for i in range(count + 1)]
     path = tmp_path / "proxies.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"network": "n1", "se')
     before = path.read_text()
     assert proxy_scores.read_scores(path) == rows[:count]
     assert proxy_scores.read_scores(tmp_path / "none") == []
     assert path.read_text() == before
+    path.write_text("{torn\n" + before)
+    with pytest.raises(ValueError, match="line 1 is damaged; mend or delete it"):
+        proxy_scores.read_scores(path)
 
 
 def test_scores_go_on(tmp_path):

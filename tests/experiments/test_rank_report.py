@@ -1,16 +1,24 @@
 """What a rank correlation says, from a table whose numbers are known."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from mirjax.experiments import rank_report
+from mirjax import rankings
+from mirjax.experiments import rank_report, rank_table
 
 NETWORKS = ("sample-n23", "frame_many-n20", "frame-n40", *(f"net{i}" for i in range(3, 8)))
-# Of two seeds, infinite for some networks; the last network has none.
-SYNFLOW = ((-np.inf, 2.0), (1.0, -np.inf), (3.0, 4.0), (2.0, 3.0), (5.0, 5.0), (4.0, 7.0), (9.0, 9.0), ())
+PROXIES = {
+    "num_parameters": [3, 1, 2, 8, 5, 4, 7, 6],
+    "gigaflops": [1.5, 0.5, 0.25, 2, 8, 4, 1, 3],
+    "naswot": [30.0, 10, 20, 25, 15, 50, 40, 45],
+    "linear_on_pooled_input": [0.2, 0.2, 0.2, 0.5, 0.5, 0.5, 0.5, 0.5],
+}
+# Infinite for the first network, and the last has none.
+SYNFLOW = ((-np.inf,), (1.0,), (3.0,), (2.0,), (5.0,), (4.0,), (9.0,), ())
 
 
 def packed(correct):
@@ -19,62 +27,122 @@ def packed(correct):
 
 @pytest.fixture
 def table(tmp_path):
-    """Decisions on 50 clips of eight networks, untrained (two seeds) and trained (two), and one proxy."""
+    """Decisions on 73 clips of eight networks, untrained (three seeds) and trained (two), and four proxies."""
     rng = np.random.default_rng(0)
-    rows, means = [], {}
-    for kind, method, given in (("untrained", "elm", "raw"), ("trained", "trained", "")):
+    rows, correct = [], {}
+    for kind, method, given, seeds in (("untrained", "elm", "raw", 3), ("trained", "trained", "", 2)):
         for i, network in enumerate(NETWORKS):
-            for seed in range(2):
-                correct = rng.random(50) < 0.2 + 0.07 * i + (0.1 if kind == "trained" else 0)
-                means.setdefault(kind, {}).setdefault(network, []).append(correct.mean())
-                rows.append([network, "set", kind, method, given, seed, correct.mean(), 1.0, "", packed(correct)])
+            for seed in range(seeds):
+                right = rng.random(73) < 0.2 + 0.07 * i + (0.1 if kind == "trained" else 0)
+                correct.setdefault(kind, {}).setdefault(network, []).append(right)
+                epochs = 30 + i if kind == "trained" else ""
+                seconds = 1.0 + seed + i
+                rows.append([network, "set", kind, method, given, seed, right.mean(), seconds, epochs, packed(right)])
     for i, network in enumerate(NETWORKS):
-        rows.append([network, "set", "proxy", "num_parameters", "", 0, [3, 1, 2, 8, 5, 4, 7, 6][i], 0.0, "", ""])
+        for name, values in PROXIES.items():
+            rows.append([network, "set", "proxy", name, "", 0, values[i], 0.0, "", ""])
         for seed, value in enumerate(SYNFLOW[i]):
             rows.append([network, "set", "proxy", "synflow", "", seed, value, 0.0, "", ""])
     path = tmp_path / "table.csv"
     with open(path, "w", newline="") as file:
-        csv.writer(file).writerows([rank_report.COLUMNS, *rows])
-    return path, {kind: np.array([np.mean(each[n]) for n in NETWORKS]) for kind, each in means.items()}
+        csv.writer(file).writerows([rank_table.COLUMNS, *rows])
+    return path, {kind: np.array([each[n] for n in NETWORKS]) for kind, each in correct.items()}
+
+
+def mean_scores(correct):
+    """Right decisions of every network, of all seeds: whole numbers, so ties are ties."""
+    return {kind: each.sum(axis=(1, 2)) / each[0].size for kind, each in correct.items()}
+
+
+def method(found, name):
+    return next(each for each in found.methods if each.name == name)
 
 
 def test_correlations_and_regrets(table, tmp_path):
     """Oracle: scipy's Spearman and Kendall of the means over seeds; regret of the first one by hand."""
-    path, means = table
+    path, correct = table
+    means = mean_scores(correct)
     report = rank_report.build_report([path], tmp_path / "out")
     (found,) = report.sets
-    elm = next(each for each in found.methods if each.name == "elm (raw)")
+    elm = method(found, "elm (raw)")
     assert elm.spearman.correlation == pytest.approx(stats.spearmanr(*means.values())[0])
     assert elm.kendall.correlation == pytest.approx(stats.kendalltau(*means.values())[0])
     assert elm.spearman.low <= elm.spearman.correlation <= elm.spearman.high
-    highest = np.isclose(means["untrained"], means["untrained"].max())  # two networks tie: the mean of either choice
-    first = means["trained"][highest].mean()
-    assert elm.regrets[0].regret == pytest.approx(means["trained"].max() - first)
-    proxy = next(each for each in found.methods if each.name == "num_parameters")
-    expected = stats.spearmanr([3, 1, 2, 8, 5, 4, 7, 6], means["trained"])[0]
-    assert proxy.spearman.correlation == pytest.approx(expected)
-    synflow = next(each for each in found.methods if each.name == "synflow")
-    ranks = stats.rankdata(np.array(SYNFLOW[:-1]), axis=0).mean(1)
-    assert synflow.num_networks == 7 and len(found.networks) == 8
-    assert synflow.spearman.correlation == pytest.approx(stats.spearmanr(ranks, means["trained"][:-1])[0])
-    assert found.num_clips == 50 and found.trained.correct.shape == (8, 2, 50)
+    highest = means["untrained"] == means["untrained"].max()
+    assert elm.regrets[0].regret == pytest.approx(means["trained"].max() - means["trained"][highest].mean())
+    proxy = method(found, "num_parameters")
+    assert proxy.spearman.correlation == pytest.approx(stats.spearmanr(PROXIES["num_parameters"], means["trained"])[0])
+    assert found.num_clips == 73 and found.trained.correct.shape == (8, 2, 73)
+    assert elm.seconds == np.median(1.0 + np.arange(8))  # of the quickest seed
     text = (tmp_path / "out" / "report.md").read_text()
     assert f"{elm.spearman.correlation:.2f}" in text and "at random" in text
+    wins = (means["trained"] > means["untrained"]).sum()
+    gain = 100 * (means["trained"] - means["untrained"]).mean()
+    assert f"(elm (raw)): {wins} of 8 networks are better trained, {gain:+.1f} points" in text
+    assert "and 34 epochs (median; 30 to 37)" in text
     orderings = [line for line in text.splitlines() if "(everywhere)" in line]
     assert [line.split(" (")[0] for line in orderings] == ["| sample > frame_many", "| frame_many > frame"]
     lead = 100 * (means["trained"][0] - means["trained"][1])
     assert orderings[0].split(" | ")[2].startswith(f"{lead:+.1f} (")
     assert " of 2, and in " in text
-    assert "Judged on fewer networks: synflow: 7 of 8 networks." in text
     for name in ("rank_scatter.png", "rank_correlations.png"):
         assert (tmp_path / "out" / name).read_bytes()[:4] == b"\x89PNG"
+
+
+def residuals(values, controls):
+    """What least squares on the ranks of the controls leaves of the ranks."""
+    design = np.column_stack([np.ones(len(values)), *(stats.rankdata(each) for each in controls)])
+    ranks = stats.rankdata(values)
+    return ranks - design @ np.linalg.lstsq(design, ranks, rcond=None)[0]
+
+
+def test_what_size_and_input_explain(table, tmp_path):
+    """Oracle: numpy's least squares on ranks, and scipy's Pearson of what is left."""
+    path, correct = table
+    means = mean_scores(correct)
+    (found,) = rank_report.build_report([path], tmp_path / "out").sets
+    elm = method(found, "elm (raw)")
+    controls = [PROXIES["num_parameters"], PROXIES["gigaflops"]]
+    for value, own in ((elm.partial, controls), (elm.partial_input, [*controls, PROXIES["linear_on_pooled_input"]])):
+        left = [residuals(means[kind], own) for kind in ("untrained", "trained")]
+        assert value == pytest.approx(stats.pearsonr(*left)[0], abs=1e-9)
+
+
+def test_infinite_proxies_and_the_vote(table, tmp_path):
+    """Oracle: scipy's ranks, of the networks that a proxy is finite for; the vote is the mean of three rankings."""
+    path, correct = table
+    means = mean_scores(correct)
+    (found,) = rank_report.build_report([path], tmp_path / "out").sets
+    finite = [i for i, values in enumerate(SYNFLOW) if len(values) and np.isfinite(values[0])]
+    ranks = stats.rankdata([SYNFLOW[i][0] for i in finite])
+    synflow = method(found, "synflow")
+    assert synflow.num_networks == len(finite) == 6 and len(found.networks) == 8
+    assert synflow.spearman.correlation == pytest.approx(stats.spearmanr(ranks, means["trained"][finite])[0])
+    votes = [means["untrained"][finite], ranks, np.array(PROXIES["naswot"])[finite]]
+    expected = stats.spearmanr(np.mean([stats.rankdata(each) for each in votes], axis=0), means["trained"][finite])[0]
+    assert method(found, "vote: elm (raw), synflow, naswot").spearman.correlation == pytest.approx(expected)
+    assert "synflow: 6 of 8 networks" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_noise_of_seeds(table, tmp_path):
+    """Oracle: the functions of `rankings`, whose own tests have theirs; of one seed the report says what lacks."""
+    path, correct = table
+    (found,) = rank_report.build_report([path], tmp_path / "out").sets
+    sides = [each.astype(float) for each in (correct["untrained"], correct["trained"])]
+    assert method(found, "elm (raw)").attenuation == rankings.attenuation(*sides)
+    assert found.ceiling == rankings.noise_ceiling(sides[1])
+    single = tmp_path / "single.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    single.write_text("".join(line for line in lines if not ("trained,trained" in line and ",,1," in line)))
+    report = rank_report.build_report([single], tmp_path / "single")
+    assert report.sets[0].ceiling is None and "With one trained seed the intervals compare" in report.to_markdown()
 
 
 def test_a_written_table_reads_back(table, tmp_path):
     """Hand-worked: the rows of the table that was given."""
     path, _ = table
     rank_report.build_report([path], tmp_path / "out")
-    assert rank_report.read_table(tmp_path / "out" / "table.csv") == rank_report.read_table(path)
+    assert rank_table.read_table(tmp_path / "out" / "table.csv") == rank_table.read_table(path)
 
 
 def test_several_data_sets_are_summed_up(table, tmp_path):
@@ -87,7 +155,7 @@ def test_several_data_sets_are_summed_up(table, tmp_path):
         row["set"] = "second"
         row["network"] = turned[row["network"]] if row["method"] == "num_parameters" else row["network"]
     with open(other, "w", newline="") as file:
-        writer = csv.DictWriter(file, rank_report.COLUMNS)
+        writer = csv.DictWriter(file, rank_table.COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
     report = rank_report.build_report([path, other], tmp_path / "out")
@@ -98,12 +166,92 @@ def test_several_data_sets_are_summed_up(table, tmp_path):
     assert line.split(" | ")[1:4] == [f"{value:.2f}" for value in (*proxies, np.mean(proxies))]
 
 
+DAMAGED = {
+    "a torn line": (lambda row: row[:6], "line 3: 10 columns are needed; mend the line"),
+    "no seconds": (lambda row: [*row[:7], "", *row[8:]], "line 3: seconds='' is no number"),
+    "no seed": (lambda row: [*row[:5], "", *row[6:]], "line 3: seed='' is no number"),
+    "another kind": (lambda row: [*row[:2], "both", *row[3:]], "line 3: kind='both' is not one of untrained, trained"),
+    "no digits": (lambda row: [*row[:9], "73:zz"], "line 3: correct='73:zz'… holds no decisions"),
+    "digits cut short": (lambda row: [*row[:9], row[9][:-4]], "line 3: correct='73:.*64 bits for 73 clips"),
+    "no decisions": (lambda row: [*row[:9], ""], "line 3: proxies have no decisions"),
+    "other clips": (lambda row: [*row[:9], "8:ff"], r"set, elm \(raw\): networks were tested on different numbers of"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_damaged_tables_are_told_by_line(table, tmp_path, damage):
+    """Hand-worked: file, line, column, value and remedy."""
+    change, message = DAMAGED[damage]
+    rows = list(csv.reader(open(table[0], encoding="utf-8", newline="")))
+    rows[2] = change(rows[2])
+    with open(table[0], "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    with pytest.raises(ValueError, match=message):
+        rank_report.build_report(table[:1], tmp_path / "out")
+
+
+def test_rows_told_twice(table, tmp_path):
+    """Hand-worked: the same rows count once; another value under the same name is refused."""
+    path, _ = table
+    assert rank_table.read_table(path, path) == rank_table.read_table(path)
+    other = tmp_path / "other.csv"
+    other.write_text(path.read_text().replace(",num_parameters,,0,3,", ",num_parameters,,0,4,"))
+    with pytest.raises(ValueError, match="differ in set, proxy, num_parameters, , sample-n23, 0; report them apart"):
+        rank_table.read_table(path, other)
+
+
+def test_a_set_that_is_not_trained_yet_does_not_hide_the_others(table, tmp_path):
+    """Hand-worked: a note instead of the set; alone it is an error."""
+    path, _ = table
+    lines = path.read_text().splitlines(keepends=True)
+    other = tmp_path / "other.csv"
+    rest = [line.replace(",set,", ",other,") for line in lines[1:] if ",trained,trained," not in line]
+    other.write_text("".join([lines[0], *rest]))
+    report = rank_report.build_report([path, other], tmp_path / "out")
+    assert [found.name for found in report.sets] == ["set"]
+    assert "other: 0 networks are trained and screened, and ranks need 3" in report.to_markdown()
+    with pytest.raises(ValueError, match="other: 0 networks are trained"):
+        rank_report.build_report([other], tmp_path / "out")
+
+
+def test_a_run_folder_s_decisions_are_aligned(tmp_path):
+    """Oracle: decisions drawn here, written in another order of clips for each cell, and untrained on more clips."""
+    rng, clips = np.random.default_rng(1), [f"clip{i}.wav" for i in range(11)]
+    expected = {}
+    for kind, classifier, own in (("untrained", "elm", clips), ("trained", "trained", clips[3:9])):
+        folder = tmp_path / "set" / kind
+        (folder / "predictions").mkdir(parents=True)
+        with open(folder / "records.jsonl", "w") as file:
+            for network in ("a", "b", "mfcc"):
+                right = {clip: bool(rng.integers(2)) for clip in own}
+                expected[network, kind] = [right[clip] for clip in clips[3:9]]
+                order = rng.permutation(own)
+                common = {"fold": "0", "group": None, "label": "x", "scores": None}
+                rows = [common | {"id": clip, "prediction": "x" if right[clip] else "y"} for clip in order]
+                (folder / "predictions" / f"{network}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+                record = {
+                    "fingerprint": network, "architecture": network, "input": "raw",
+                    "classifier": classifier if network != "mfcc" else "elm",
+                    "seed": 0, "num_features": 4, "predictions": f"{network}.jsonl", "seconds": 2.0, "n_train": 5,
+                    "n_test": 6, "feature_seconds_per_clip": 0.1 if kind == "untrained" else 0.0,
+                    "hyperparameters": {"epochs": 7} if kind == "trained" else {},
+                }  # fmt: skip
+                file.write(json.dumps(record) + "\n")
+    rows = rank_table.read_table(tmp_path)
+    assert {(row["network"], row["kind"]) for row in rows} == {(n, k) for n in "ab" for k in ("untrained", "trained")}
+    for row in rows:
+        assert rank_table.unpack(row["correct"]).tolist() == expected[row["network"], row["kind"]]
+        assert row["value"] == pytest.approx(np.mean(expected[row["network"], row["kind"]]), abs=1e-6)
+        assert row["seconds"] == pytest.approx(2.0 + (1.1 if row["kind"] == "untrained" else 0))
+        assert row["epochs"] == (7 if row["kind"] == "trained" else "")
+
+
 def test_what_is_no_table_is_told(table, tmp_path):
     """Hand-worked: another CSV, and an empty folder."""
     (tmp_path / "other.csv").write_text("path,label\na.wav,x\n")
     with pytest.raises(ValueError, match="is no table of a rank correlation"):
-        rank_report.read_table(tmp_path / "other.csv")
+        rank_table.read_table(tmp_path / "other.csv")
     with pytest.raises(ValueError, match="holds no rank correlation"):
-        rank_report.read_table(tmp_path / "nothing")
+        rank_table.read_table(tmp_path / "nothing")
     with pytest.raises(ValueError, match="is a table; say where the report goes"):
         rank_report.build_report([table[0]])
