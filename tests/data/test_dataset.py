@@ -65,7 +65,7 @@ def test_folder_without_clips_or_with_one_class_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"no audio files.*1 not audio \(\.txt\)"):
         open_source(tmp_path)
     write(tmp_path / "a" / "x.wav")
-    with pytest.raises(ValueError, match=r"2 classes, found 1 \(a\)"):
+    with pytest.raises(ValueError, match=r"2 different labels are needed, found 1 \(a\)"):
         open_source(tmp_path)
 
 
@@ -167,7 +167,7 @@ BAD_MANIFESTS = {
     "absolute": (("/etc/a.wav,x", "b.wav,y"), "path,label", r"1: '/etc/a\.wav'.*relative to the manifest"),
     "windows": (("C:\\a.wav,x", "b.wav,y"), "path,label", r"outside its folder, 1"),
     "escaping": (("c/../../a.wav,x", "..\\b.wav,y", ",y"), "path,label", r"outside its folder, 3"),
-    "one class": (("a.wav,x", "b.wav,x"), "path,label", r"2 classes, found 1 \(x\)"),
+    "one class": (("a.wav,x", "b.wav,x"), "path,label", r"2 different labels are needed, found 1 \(x\)"),
     "row too long": (
         ("a.wav,x,and,more", "b.wav,y"),
         "path,label",

@@ -23,7 +23,7 @@ RUNS = {
     "windows": {"architectures": SPACE, "patch": 0.25},
     "waveform": PLAIN | {"architectures": "frame", "aggregate": "vote", "normalise": "all", "evaluation_hop": 0.05},
     "two classes": PLAIN | {"loss": "binary_cross_entropy", "aggregate": "vote", "seconds": 0.6, "fit": "zero"},
-    "fixed": PLAIN | {"architectures": "tutorial_vocal", "normalise": "place", "dtype": "bfloat16"},
+    "fixed": PLAIN | {"architectures": "tutorial_vocal", "patch": None, "normalise": "place", "dtype": "bfloat16"},
 }
 KINDS = {"whole": "tags", "two classes": "two"}
 
