@@ -109,77 +109,10 @@ class RankReport:
         lines = ["# Does the untrained rank predict the trained one?", ""]
         lines += [line for note in self.notes for line in (note, "")]
         for found in self.sets:
-            accuracy, epochs, num_seeds = found.trained.means, found.trained.epochs, found.trained.values.shape[1]
-            lines += [
-                f"## {found.name}",
-                "",
-                f"{len(found.networks)} networks, {num_seeds} trained seed{'s'[: num_seeds > 1]}, {found.num_clips} "
-                f"test clips. Trained accuracy from {100 * accuracy.min():.1f} to {100 * accuracy.max():.1f} %, median "
-                f"{100 * np.median(accuracy):.1f} %; best: {found.networks[int(accuracy.argmax())]}. A training took "
-                f"{found.trained.seconds:.0f} s and {np.median(epochs):.0f} epochs (median; {epochs.min()} to "
-                f"{epochs.max()}).",
-            ]
-            if num_seeds == 1:
-                lines.append(
-                    "With one trained seed the intervals compare these very trainings: noise of the seeds is not in "
-                    "them, and what the correlations would be without it is not known."
-                )
-            if found.ceiling is not None:
-                lines.append(
-                    f"Noise ceiling: two halves of the trained seeds correlate {found.ceiling.halves:.2f}; no ranking "
-                    f"can be expected above {found.ceiling.perfect:.2f}."
-                )
-            for method, untrained in found.untrained.items():
-                wins = int((accuracy > untrained).sum())
-                gain = 100 * float(np.mean(accuracy - untrained))
-                lines.append(
-                    f"Trained against untrained ({method}): {wins} of {len(accuracy)} networks are better trained, "
-                    f"{gain:+.1f} points on average."
-                )
-            header = ["method", "Spearman", "Kendall", "given size", "given size, input", "without seed noise"]
-            header += [f"regret@{k}" for k in TOP] + ["s a network"]
-            lines += ["", "| " + " | ".join(header) + " |", "|:--" + "|--:" * (len(header) - 1) + "|"]
-            for each in found.methods:
-                regrets = {regret.k: regret for regret in each.regrets}
-                cells = [each.name, _interval(each.spearman), _interval(each.kendall)]
-                cells += [_number(each.partial), _number(each.partial_input)]
-                cells.append("–" if each.attenuation is None else _number(each.attenuation.disattenuated))
-                cells += [f"{100 * regrets[k].regret:.1f}" if k in regrets else "–" for k in TOP]
-                lines.append("| " + " | ".join([*cells, f"{each.seconds:.2g}"]) + " |")
-            random = {regret.k: regret.random for each in found.methods[:1] for regret in each.regrets}
-            cells = ["at random", "0", "0", "–", "–", "–"]
-            cells += [f"{100 * random[k]:.1f}" if k in random else "–" for k in TOP]
-            lines += ["| " + " | ".join([*cells, "0"]) + " |", ""]
-            lacking = [e for e in found.methods if e.num_networks < len(found.networks)]
-            if lacking:
-                told = "; ".join(f"{e.name}: {e.num_networks} of {len(found.networks)} networks" for e in lacking)
-                lines += [f"Judged on fewer networks: {told}.", ""]
-            if found.orderings:
-                chosen = list(found.untrained)[-1]
-                lines += [f"| published ordering | untrained, {chosen} (points, 95 %) | trained (points, 95 %) |"]
-                lines += ["|:--|--:|--:|"]
-                for claim, untrained, trained in found.orderings:
-                    told = [
-                        f"{100 * d.difference:+.1f} ({100 * d.low:+.1f} … {100 * d.high:+.1f})"
-                        for d in (untrained, trained)
-                    ]
-                    lines.append(f"| {claim} | {told[0]} | {told[1]} |")
-                alike = sum(u.difference * t.difference > 0 for _, u, t in found.orderings)
-                clear = [(u, t) for _, u, t in found.orderings if t.low * t.high > 0]
-                right = sum(u.difference * t.difference > 0 for u, t in clear)
-                lines += [
-                    "",
-                    f"Untrained and trained differences point the same way in {alike} of {len(found.orderings)}, and "
-                    f"in {right} of the {len(clear)} where the trained interval leaves out 0.",
-                    "",
-                ]
+            lines += _told(found)
         if len(self.sets) > 1:
             lines += self._over_sets()
-        lines += [
-            NOTE,
-            "",
-        ]
-        return "\n".join(lines)
+        return "\n".join([*lines, NOTE, ""])
 
     def _over_sets(self) -> list[str]:
         """A table of every method's correlation on every data set, the highest mean first."""
@@ -213,6 +146,74 @@ class RankReport:
             ) from None
         plots.plot_rank_scatter(self.sets, out / "rank_scatter.png")
         plots.plot_rank_correlations(self.sets, out / "rank_correlations.png")
+
+
+def _told(found: SetResult) -> list[str]:
+    """What the report says of a data set."""
+    accuracy, epochs, num_seeds = found.trained.means, found.trained.epochs, found.trained.values.shape[1]
+    lines = [
+        f"## {found.name}",
+        "",
+        f"{len(found.networks)} networks, {num_seeds} trained seed{'s'[: num_seeds > 1]}, {found.num_clips} "
+        f"test clips. Trained accuracy from {100 * accuracy.min():.1f} to {100 * accuracy.max():.1f} %, median "
+        f"{100 * np.median(accuracy):.1f} %; best: {found.networks[int(accuracy.argmax())]}. A training took "
+        f"{found.trained.seconds:.0f} s and {np.median(epochs):.0f} epochs (median; {epochs.min()} to "
+        f"{epochs.max()}).",
+    ]
+    if num_seeds == 1:
+        lines.append(
+            "With one trained seed the intervals compare these very trainings: noise of the seeds is not in "
+            "them, and what the correlations would be without it is not known."
+        )
+    if found.ceiling is not None:
+        lines.append(
+            f"Noise ceiling: two halves of the trained seeds correlate {found.ceiling.halves:.2f}; no ranking "
+            f"can be expected above {found.ceiling.perfect:.2f}."
+        )
+    for method, untrained in found.untrained.items():
+        wins = int((accuracy > untrained).sum())
+        gain = 100 * float(np.mean(accuracy - untrained))
+        lines.append(
+            f"Trained against untrained ({method}): {wins} of {len(accuracy)} networks are better trained, "
+            f"{gain:+.1f} points on average."
+        )
+    header = ["method", "Spearman", "Kendall", "given size", "given size, input", "without seed noise"]
+    header += [f"regret@{k}" for k in TOP] + ["s a network"]
+    lines += ["", "| " + " | ".join(header) + " |", "|:--" + "|--:" * (len(header) - 1) + "|"]
+    for each in found.methods:
+        regrets = {regret.k: regret for regret in each.regrets}
+        cells = [each.name, _interval(each.spearman), _interval(each.kendall)]
+        cells += [_number(each.partial), _number(each.partial_input)]
+        cells.append("–" if each.attenuation is None else _number(each.attenuation.disattenuated))
+        cells += [f"{100 * regrets[k].regret:.1f}" if k in regrets else "–" for k in TOP]
+        lines.append("| " + " | ".join([*cells, f"{each.seconds:.2g}"]) + " |")
+    random = {regret.k: regret.random for each in found.methods[:1] for regret in each.regrets}
+    cells = ["at random", "0", "0", "–", "–", "–"]
+    cells += [f"{100 * random[k]:.1f}" if k in random else "–" for k in TOP]
+    lines += ["| " + " | ".join([*cells, "0"]) + " |", ""]
+    lacking = [e for e in found.methods if e.num_networks < len(found.networks)]
+    if lacking:
+        told = "; ".join(f"{e.name}: {e.num_networks} of {len(found.networks)} networks" for e in lacking)
+        lines += [f"Judged on fewer networks: {told}.", ""]
+    if found.orderings:
+        chosen = list(found.untrained)[-1]
+        lines += [f"| published ordering | untrained, {chosen} (points, 95 %) | trained (points, 95 %) |"]
+        lines += ["|:--|--:|--:|"]
+        for claim, untrained, trained in found.orderings:
+            told = [
+                f"{100 * d.difference:+.1f} ({100 * d.low:+.1f} … {100 * d.high:+.1f})" for d in (untrained, trained)
+            ]
+            lines.append(f"| {claim} | {told[0]} | {told[1]} |")
+        alike = sum(u.difference * t.difference > 0 for _, u, t in found.orderings)
+        clear = [(u, t) for _, u, t in found.orderings if t.low * t.high > 0]
+        right = sum(u.difference * t.difference > 0 for u, t in clear)
+        lines += [
+            "",
+            f"Untrained and trained differences point the same way in {alike} of {len(found.orderings)}, and "
+            f"in {right} of the {len(clear)} where the trained interval leaves out 0.",
+            "",
+        ]
+    return lines
 
 
 def _number(value) -> str:
