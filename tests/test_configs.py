@@ -42,3 +42,9 @@ def test_smoke(path, tmp_path):
     assert all(0 <= record["value"] <= 1 for record in records)
     assert small.report([tmp_path / "run"]).to_text()
     assert (tmp_path / "run" / "report.md").stat().st_size
+
+
+def test_forecast_counts_networks_that_begin_with_others():
+    """Hand-worked: the Ballroom study trains time_frequency twice, once from time and frequency."""
+    told = config.load("ballroom_cnns", FOLDER)[0].smoke().forecast()
+    assert "4 networks" in told and "time_frequency begun with time+frequency" in told

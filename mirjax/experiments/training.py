@@ -332,9 +332,10 @@ class Training(Experiment):
         """What a run would compute."""
         sources = self.sources()
         clips = sum(len(source) for source in sources)
-        names = ", ".join(screening.name_of(architecture) for architecture in self.architectures)
+        names = [screening.name_of(architecture) for architecture in self.architectures]
+        names += [f"{name} begun with {'+'.join(recipes.BEGINNINGS[name][0])}" for name in self.beginners]
         return (
-            f"{len(self.architectures)} networks ({names}) × {len(self.seeds)} seeds on {len(sources)} data sets "
+            f"{len(names)} networks ({', '.join(names)}) × {len(self.seeds)} seeds on {len(sources)} data sets "
             f"({clips} clips), each fold up to {self.epochs} epochs in batches of {self.batch_size}"
         )
 
