@@ -29,7 +29,7 @@ _log = logging.getLogger("mirjax")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fold:
-    """One training of a cell: which clips, and where its files lie."""
+    """The clips of one training, by number: those it learns from, those that choose its weights, and the test."""
 
     name: str
     train: np.ndarray
