@@ -108,10 +108,10 @@ class RankReport:
         """The report in full."""
         lines = ["# Does the untrained rank predict the trained one?", ""]
         lines += [line for note in self.notes for line in (note, "")]
+        if len(self.sets) > 1:
+            lines += self._over_sets() + self._gains()
         for found in self.sets:
             lines += _told(found)
-        if len(self.sets) > 1:
-            lines += self._over_sets()
         return "\n".join([*lines, NOTE, ""])
 
     def _over_sets(self) -> list[str]:
@@ -131,6 +131,21 @@ class RankReport:
             numbers = [f"{value:.2f}" for value in (*correlations, np.mean(correlations))]
             lines.append("| " + " | ".join([name, *numbers, f"{loss:.1f}" if np.isfinite(loss) else "–"]) + " |")
         return [*lines, ""]
+
+    def _gains(self) -> list[str]:
+        """A table of what training gained on every data set, over the last untrained method of each."""
+        header = ["data set", "networks", "trained seeds", "test clips", "trained, median", "better trained", "gain"]
+        header += ["over"]
+        lines = ["| " + " | ".join(header) + " |", "|:--" + "|--:" * (len(header) - 2) + "|:--|"]
+        for found in self.sets:
+            accuracy, method = found.trained.means, list(found.untrained)[-1:]
+            gains = [accuracy - found.untrained[name] for name in method]
+            cells = [found.name, len(accuracy), found.trained.values.shape[1], found.num_clips]
+            cells += [f"{100 * np.median(accuracy):.1f}", *(f"{np.sum(gain > 0)}" for gain in gains)]
+            cells += [*(f"{100 * gain.mean():+.1f}" for gain in gains), *method]
+            lines.append("| " + " | ".join([*map(str, cells), *["–"] * (len(header) - len(cells))]) + " |")
+        told = "What training gained, in points of accuracy on the test clips, over the same networks untrained:"
+        return [told, "", *lines, ""]
 
     def write(self, out: Path) -> None:
         """Write the table, the text and the figures."""
@@ -159,22 +174,23 @@ def _told(found: SetResult) -> list[str]:
         f"{100 * np.median(accuracy):.1f} %; best: {found.networks[int(accuracy.argmax())]}. A training took "
         f"{found.trained.seconds:.0f} s and {np.median(epochs):.0f} epochs (median; {epochs.min()} to "
         f"{epochs.max()}).",
+        "",
     ]
     if num_seeds == 1:
         lines.append(
-            "With one trained seed the intervals compare these very trainings: noise of the seeds is not in "
+            "* With one trained seed the intervals compare these very trainings: noise of the seeds is not in "
             "them, and what the correlations would be without it is not known."
         )
     if found.ceiling is not None:
         lines.append(
-            f"Noise ceiling: two halves of the trained seeds correlate {found.ceiling.halves:.2f}; no ranking "
+            f"* Noise ceiling: two halves of the trained seeds correlate {found.ceiling.halves:.2f}; no ranking "
             f"can be expected above {found.ceiling.perfect:.2f}."
         )
     for method, untrained in found.untrained.items():
         wins = int((accuracy > untrained).sum())
         gain = 100 * float(np.mean(accuracy - untrained))
         lines.append(
-            f"Trained against untrained ({method}): {wins} of {len(accuracy)} networks are better trained, "
+            f"* Trained against untrained ({method}): {wins} of {len(accuracy)} networks are better trained, "
             f"{gain:+.1f} points on average."
         )
     header = ["method", "Spearman", "Kendall", "given size", "given size, input", "without seed noise"]

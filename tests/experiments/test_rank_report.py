@@ -147,7 +147,7 @@ def test_a_written_table_reads_back(table, tmp_path):
 
 def test_several_data_sets_are_summed_up(table, tmp_path):
     """Oracle: the mean of the correlations of each; the second set is the first with its networks' names turned."""
-    path, _ = table
+    path, correct = table
     other = tmp_path / "other.csv"
     rows = list(csv.DictReader(open(path, encoding="utf-8", newline="")))
     turned = dict(zip(NETWORKS, NETWORKS[::-1], strict=True))
@@ -164,6 +164,12 @@ def test_several_data_sets_are_summed_up(table, tmp_path):
     lines = report.to_markdown().split("## All data sets")[1].splitlines()
     line = next(line for line in lines if line.startswith("| num_parameters"))
     assert line.split(" | ")[1:4] == [f"{value:.2f}" for value in (*proxies, np.mean(proxies))]
+    means = mean_scores(correct)
+    gain = means["trained"] - means["untrained"]
+    numbers = ["8", "2", "73", f"{100 * np.median(means['trained']):.1f}", f"{(gain > 0).sum()}"]
+    for name in ("set", "second"):
+        cells = next(line for line in lines if line.startswith(f"| {name} |")).strip("| ").split(" | ")
+        assert cells == [name, *numbers, f"{100 * gain.mean():+.1f}", "elm (raw)"]
 
 
 DAMAGED = {
