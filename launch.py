@@ -142,6 +142,7 @@ def _run(options) -> int:
         raise UsageError(f"processes={number}, but {place.count} were started; leave processes= away")
     if experiment.dry_run:
         _set_up_jax()
+        experiment.check()
         print(experiment.forecast())
         return 0
     if several and place is None:
@@ -183,16 +184,19 @@ def _take_place(experiment, place) -> tuple[object, bool]:
 
 def _report(options) -> int:
     from mirjax.config import UsageError
-    from mirjax.experiments import batchnorm_report, rank_report, report
+    from mirjax.experiments import batchnorm_report, rank_report, report, scale_report
 
     runs = [Path(run) for run in options.runs if "=" not in run]
     settings = _settings([run for run in options.runs if "=" in run], ("out",))
     if not runs:
         raise UsageError("report needs at least one run folder")
     kinds = {_kind_of(run) for run in runs}
+    if "scale studies" in kinds:  # whose report has the usual one within
+        kinds.discard("screenings and trainings")
     if len(kinds) > 1:
         raise UsageError(f"{' and '.join(sorted(kinds))} have reports of their own; name runs of one kind")
-    made = {"batch-norm studies": batchnorm_report, "rank correlations": rank_report}.get(kinds.pop(), report)
+    of_kind = {"batch-norm studies": batchnorm_report, "rank correlations": rank_report, "scale studies": scale_report}
+    made = of_kind.get(kinds.pop(), report)
     print(made.build_report(runs, Path(settings["out"]) if "out" in settings else None).to_text())
     return 0
 
@@ -203,8 +207,11 @@ def _kind_of(run: Path) -> str:
     from mirjax.config import UsageError
 
     if (run / "records.jsonl").is_file():
-        of_batches = any("batch_norm" in record["options"] for record in results.read_records(run)[:1])
-        return "batch-norm studies" if of_batches else "screenings and trainings"
+        records = results.read_records(run)
+        if any("batch_norm" in record["options"] for record in records[:1]):
+            return "batch-norm studies"
+        varied = {(each["options"].get("train_share", 1), each["options"].get("whole", False)) for each in records}
+        return "scale studies" if varied - {(1, False)} else "screenings and trainings"
     if run.suffix != ".csv" and not any(run.glob("*/untrained")):
         raise UsageError(f"run folder {str(run)!r} holds no records.jsonl; give a folder that `run` made")
     return "rank correlations"

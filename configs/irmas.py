@@ -4,8 +4,8 @@ Source: Pons, Slizovskaia, Gong, Gómez & Serra (EUSIPCO 2017); thesis of J. Pon
 two decision rules are those of Han, Kim & Lee (2017).
 Data: 6,705 training excerpts of 3 s with one of 11 instruments, 2,874 test excerpts of 5 to 20 s with several. A
 manifest `path,label,split[,song]`: label `cel` or `cel|pia`; split `train`, `valid` (in the paper a random 15 % of the
-training excerpts) or `test`. Without `valid` a fifth is taken. Excerpts of one song (names alike but for `__1`, `__2`)
-stay together in that if a column `song` is given as `group`, which the paper did not do.
+training excerpts) or `test`. Without `valid` these 15 % are drawn here. Excerpts of one song (names alike but for
+`__1`, `__2`) stay together in that if a column `song` is given as `group`, which the paper did not do.
 
     python launch.py run irmas data=irmas.csv group=none
     python launch.py run irmas data=irmas.csv group=none architectures=han loss=binary_cross_entropy level=peak
@@ -30,7 +30,8 @@ mean patch, from Python, with `timbre_filters` of `mirjax.models`:
     dataclasses.replace(experiment, data=("irmas.csv",), normalise="patch_mean",
                         architectures=(timbre_filters.irmas_single(legacy_power=True),)).run()
 
-Han's network hears 1 s at 22.05 kHz, here with this study's optimiser, batch and rule in place of its own.
+L2 acts on the convolutions: the six of the first layer, of which it is told, and those above them. Han's network hears
+1 s at 22.05 kHz, here with this study's optimiser, batch and rule in place of its own.
 Time: not known; the data were not at hand.
 """
 
@@ -48,6 +49,7 @@ experiment = Training(
     optimiser="adam",
     learning_rate=1e-3,
     l2=1e-5,
+    l2_on="convolutions",
     l2_reduction="sum",
     rule="stop_early(valid_loss, 20) + halve_every(5)",
     epochs=400,

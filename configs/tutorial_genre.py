@@ -1,7 +1,8 @@
 """Genres, of the ISMIR 2018 tutorial: a compact CNN with batch norm on the first five seconds.
 
 Source: T. Lidy, A. Schindler & S. Böck, deep learning for MIR (ISMIR 2018), second notebook. 1,998 MagnaTagATune clips
-of 8 genres; input and split as in `tutorial_vocal`. Softmax, Adam at .003 / (1 + .01 t) over the updates t.
+of 8 genres; input and split as in `tutorial_vocal`. Softmax, Adam at .003 / (1 + .01 t) over the updates t
+(with ε 1e-8 here, in Keras 1e-7).
 
     python launch.py run tutorial_genre data=genre.csv
     python launch.py run tutorial_genre data=genre.csv normalise_on=everything   (statistics as in the notebook)

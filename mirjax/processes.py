@@ -81,8 +81,9 @@ def launch_local(
     """Run copies of a command on this machine until all are done or one has failed.
 
     What process 0 writes appears as it is; each line of process i > 0 comes behind `[i] `. The first that fails ends
-    the others at once. SIGINT and SIGTERM are passed on, so that the workers can save; whoever is left after `grace`,
-    or at a second signal, is killed. If the launcher itself is killed, workers that called `follow_launcher` end too.
+    the others at once. SIGINT and SIGTERM are passed on, so that the workers can save (to those that communicate both
+    as SIGTERM, on which they can agree); whoever is left after `grace`, or at a second signal, is killed. If the
+    launcher itself is killed, workers that called `follow_launcher` end too.
 
     Args:
       count: number of processes, at least 1.
@@ -112,7 +113,8 @@ def launch_local(
     def pass_on(number, _):
         told.append(number)
         for worker in workers:
-            worker.send_signal(number if len(told) == 1 else signal.SIGKILL)
+            first = signal.SIGTERM if communicate else number
+            worker.send_signal(first if len(told) == 1 else signal.SIGKILL)
 
     handlers = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -19,6 +19,7 @@ Names: `TrainState`, `Best`, `Step`, `make_step`, `fit`, `is_better`, `worst`, `
 import contextlib
 import dataclasses
 import functools
+import itertools
 import signal
 import threading
 import time
@@ -44,7 +45,7 @@ class NotFinite(ValueError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop (SIGTERM) and has saved what it had."""
+    """The run was asked to stop (SIGTERM, Ctrl-C) and has saved what it had."""
 
 
 class Task(Protocol):
@@ -363,7 +364,7 @@ def fit(
     save: Callable[[TrainState, Best], None] | None = None,
     save_seconds: float = 60.0,
     on_epoch: Callable[[dict], None] | None = None,
-    name_clips: Callable[[int], Any] | None = None,
+    name_clips: Callable[[int, np.ndarray], Any] | None = None,
     progress: Any = None,
 ) -> tuple[TrainState, Best]:
     """Train until the epochs are over or the rule stops.
@@ -383,7 +384,7 @@ def fit(
         end of an epoch), at the end and when interrupted.
       save_seconds: between two checkpoints.
       on_epoch: takes the row of each epoch: `epoch, step, seconds, scale, train_loss, …`.
-      name_clips: number of a step → what to call its clips in an error.
+      name_clips: number of a step and bool[B], some rows of this process → what to call their clips in an error.
       progress: a tqdm bar, moved by one a step.
 
     Returns:
@@ -391,7 +392,7 @@ def fit(
 
     Raises:
       NotFinite: loss or gradient is NaN or infinite; nothing is saved of it.
-      Interrupted: SIGTERM came; everything has been saved.
+      Interrupted: SIGTERM (or Ctrl-C, once) came; everything has been saved.
     """
     total = epochs * steps_per_epoch
     number = int(step.host(state.step))
@@ -429,7 +430,7 @@ def fit(
                 if progress is not None:
                     progress.set_postfix({name: f"{row[name]:.4g}" for name in ("train_loss", monitor) if name in row})
                 finished = number >= total or bool(looked.stop)
-            stop = interruption.requested(number)
+            stop = interruption.requested()
             due = time.monotonic() - saved_at > save_seconds
             if jax.process_count() > 1:  # all of them save together, or none; one clock decides, at the end of an epoch
                 due = number % steps_per_epoch == 0 and _first_says(due)
@@ -464,18 +465,25 @@ def _better(best, variables, row, monitor):
 
 
 def _check(step, pending, name_clips) -> None:
-    """Raise NotFinite if a step's loss or gradient is not a number."""
+    """Raise NotFinite if a step's loss or gradient is not a number; names the rows to blame, or all of them."""
     if pending is None:
         return
     number, metrics = pending
     loss, norm = (float(step.host(metrics[name])) for name in ("loss", "gradient_norm"))
     if np.isfinite(loss) and np.isfinite(norm):
         return
-    named = "" if name_clips is None else f" on clips {name_clips(number)}"
+    blamed = ~np.isfinite(_own_rows(metrics["losses"]))
+    named = "" if name_clips is None else f" on clips {name_clips(number, blamed if blamed.any() else ~blamed)}"
     raise NotFinite(
         f"step {number}: the loss is {loss:g} and its gradient's norm {norm:g}{named}; the last checkpoint is kept. "
         "Lower the learning rate, clip gradients (clip_norm=5), or look at those clips"
     )
+
+
+def _own_rows(values: jax.Array) -> np.ndarray:
+    """Values of a batch's rows, those of this process, in order."""
+    shards = {shard.index[0].start or 0: np.asarray(shard.data) for shard in values.addressable_shards}
+    return np.concatenate([shards[start] for start in sorted(shards)]).reshape(-1)
 
 
 def _first_says(claim: bool) -> bool:
@@ -486,28 +494,37 @@ def _first_says(claim: bool) -> bool:
 
 
 class _Interruption:
-    """Whether SIGTERM came, the same answer after the same step in every process."""
+    """Whether SIGTERM or Ctrl-C came, the same answer after the same step in every process.
+
+    A second Ctrl-C interrupts at once. Of several processes JAX's preemption service takes SIGTERM and makes them agree
+    on a step; it compares numbers, so they go on over all trainings of a process and never begin anew: a signal that
+    came between two is met by the next.
+    """
+
+    _asked = itertools.count(1)
 
     def __init__(self):
         self._came = False
-        self._before = None
+        self._before = {}
 
     def __enter__(self):
-        # With several processes JAX's preemption service takes the signal and makes them agree on a step.
         if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._note)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_):
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
-    def _note(self, *_):
+    def _note(self, number, _):
+        if self._came and number == signal.SIGINT:
+            raise KeyboardInterrupt
         self._came = True
 
-    def requested(self, number: int) -> bool:
+    def requested(self) -> bool:
         if jax.process_count() == 1:
             return self._came
         from jax.experimental import multihost_utils
 
-        return multihost_utils.reached_preemption_sync_point(number)
+        return multihost_utils.reached_preemption_sync_point(next(self._asked))

@@ -148,13 +148,13 @@ os._exit(9)
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_launcher_told_to_stop_lets_its_workers_save(number, tmp_path):
-    """Oracle: the files that the workers write when the signal reaches them, and status 128 + n."""
-    body = f"""
+    """Oracle: the files that the workers write when SIGTERM reaches them, and status 128 + n of the signal itself."""
+    body = """
 def save(*_):
     time.sleep(0.3)
-    (out / f"{{rank}}.saved").touch()
+    (out / f"{rank}.saved").touch()
     sys.exit(0)
-signal.signal({int(number)}, save)
+signal.signal(signal.SIGTERM, save)
 started()
 time.sleep(600)
 """
@@ -235,6 +235,29 @@ with processes.ending_at_once():
     assert status == 1
     assert "[1] Traceback" in errors and "[1] RuntimeError: clip 17 is torn" in errors
     assert time.monotonic() - began < 45
+
+
+def test_a_signal_between_two_trainings_is_met_by_the_next(tmp_path):
+    """Hand-worked: five questions, SIGTERM, then three: the last of these, in both processes alike, is told to stop."""
+    body = f"""{JOINING}
+    from mirjax import train
+    with train._Interruption() as interruption:
+        first = [interruption.requested() for _ in range(5)]
+    if rank == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(3)
+    multihost_utils.process_allgather(np.zeros(1))
+    with train._Interruption() as interruption:
+        second = [interruption.requested() for _ in range(3)]
+    (out / f"{{rank}}.json").write_text(json.dumps([first, second]))
+with processes.ending_at_once():
+    work()
+"""
+    status, _, errors = finish(start(tmp_path, 2, body), 90)
+    assert status == 0, errors
+    answers = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    assert answers[0] == answers[1]
+    assert not any(answers[0][0]) and any(answers[0][1])
 
 
 def test_a_coordinator_that_cannot_be_reached(tmp_path):

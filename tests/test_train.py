@@ -164,8 +164,19 @@ def PENALTY(params):
 # ── the loop ──
 
 
-def fitted(folder=None, *, epochs=6, rule=None, stop_at=None, evaluate=True, parallel="jit", devices=None, rate=0.05):
-    """A run of the loop; with a folder it goes on from its checkpoint. `stop_at`: SIGTERM comes during that step."""
+def fitted(
+    folder=None,
+    *,
+    epochs=6,
+    rule=None,
+    stop_at=None,
+    by=signal.SIGTERM,
+    evaluate=True,
+    parallel="jit",
+    devices=None,
+    rate=0.05,
+):
+    """A run of the loop; with a folder it goes on from its checkpoint. `stop_at`: a signal comes during that step."""
     task, rule = tagging.Tagging(network(dropout=0.3)), rule or rules.stop_early("valid_loss", 3)
     step = train.make_step(task, OPTIMISER if rate == 0.05 else _sgd(rate), average=0.9,
                            parallel=parallel, devices=devices)  # fmt: skip
@@ -182,7 +193,7 @@ def fitted(folder=None, *, epochs=6, rule=None, stop_at=None, evaluate=True, par
     def stream(first):
         for number, batch in enumerate(data.iterate(first), first):
             if number == stop_at:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), by)
             yield batch
 
     held_out = patches.EvaluationBatches(data.clips, np.arange(16, 20), 4, FRAMES)
@@ -203,7 +214,7 @@ def fitted(folder=None, *, epochs=6, rule=None, stop_at=None, evaluate=True, par
         save=saved and (lambda state, best: saved.save({"state": state, "best": best})),
         save_seconds=0.0,
         on_epoch=rows.append,
-        name_clips=lambda number: data.ids(number).tolist(),
+        name_clips=lambda number, rows: data.own(number)[rows].tolist(),
     )
     return step.host(state), best, rows
 
@@ -279,6 +290,42 @@ def test_nan_names_step_and_clips_and_keeps_the_checkpoint(tmp_path):
         fitted(tmp_path / "none", rate=1e30)
     assert not any((tmp_path / "none").glob("*")) or all(int(p.name) < 3 for p in (tmp_path / "none").glob("[0-9]*"))
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "none") == before
+
+
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_nan_names_the_clip_whose_loss_it_is(parallel, accumulate):
+    """Hand-worked: the loss of one clip of eight is NaN."""
+    data = batches(chosen=np.arange(8))
+    bad = int(data.ids(0)[5])
+
+    class Broken(tagging.Tagging):
+        def losses(self, params, state, batch, key, **options):
+            losses, weights, state = super().losses(params, state, batch, key, **options)
+            return jnp.where(batch["clip"] == bad, jnp.nan, losses), weights, state
+
+    task = Broken(network(norm=False))
+    step = train.make_step(task, optimisers.make_optimiser("sgd", 0.05), parallel=parallel, accumulate=accumulate)
+    state = step.init(jax.random.key(0), data[0], rules.constant())
+    with pytest.raises(train.NotFinite, match=rf"step 0: .* on clips \[{bad}\]; "):
+        train.fit(
+            step, state, data.iterate, rule=rules.constant(), epochs=1, steps_per_epoch=1,
+            name_clips=lambda number, rows: data.own(number)[rows].tolist(),
+        )  # fmt: skip
+
+
+def test_ctrl_c_saves_and_a_second_one_does_not_wait(tmp_path):
+    """Oracle: the undisturbed run; Python's own handler is back afterwards."""
+    with pytest.raises(train.Interrupted, match="goes on"):
+        fitted(tmp_path / "run", stop_at=3, by=signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert same(fitted(tmp_path / "run")[0], fitted()[0])
+    with train._Interruption() as interruption:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interruption.requested()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            signal.sigtimedwait([], 0.1)
 
 
 def test_wrong_arguments_are_told():

@@ -70,6 +70,18 @@ def test_processes_agree_with_one(alone, tmp_path, processes):
     assert values[0] == values[1]
 
 
+def test_pmap_over_processes_is_one_process(tmp_path):
+    """Oracle: one process under jit, 20 SGD steps of a network with batch norm (pmap draws dropout by device)."""
+    network = ["architectures=space/square3-d2-f8-p2x2-relu-bn-mean", "n=", "patch=3"]
+    ways = {"alone": [], "pmap": ["parallel=pmap"], "processes": ["parallel=pmap", "processes=2"]}
+    for name, settings in ways.items():
+        finish(start(tmp_path, f"workdir={tmp_path / name}", *network, *settings))
+    alone = weights(tmp_path / "alone")
+    assert any("var" in name for name in alone)
+    for name in ("pmap", "processes"):
+        assert difference(weights(tmp_path / name), alone) < 1e-6
+
+
 def test_terminated_processes_save_and_go_on(tmp_path):
     """Hand-worked: SIGTERM comes amid 200 epochs of two processes; one process makes those that are left, once each.
 
@@ -91,9 +103,18 @@ def test_terminated_processes_save_and_go_on(tmp_path):
     assert steps == list(range(4, 4 * epochs + 1, 4))
 
 
-def test_processes_that_see_different_data_say_so(tmp_path):
-    """Hand-worked: two processes by hand, whose configurations differ in a length; both end and name what differs."""
+@pytest.mark.parametrize("what", ["configuration", "data"])
+def test_processes_that_see_different_things_say_so(tmp_path, what):
+    """Hand-worked: two processes by hand, for which a length differs, or a clip; both end and name what differs."""
     import socket
+
+    soundfile = pytest.importorskip("soundfile")
+    for rank in range(2):
+        folder = tmp_path / f"{rank}" / "clips"
+        for i in range(12):
+            (folder / f"{i % 2}").mkdir(parents=True, exist_ok=True)
+            wave = np.sin(np.arange(12_000) * (0.1 + 0.01 * i + (1e-3 * rank if i == 7 else 0)))
+            soundfile.write(folder / f"{i % 2}" / f"{i}.wav", wave, 12_000)
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -101,7 +122,7 @@ def test_processes_that_see_different_data_say_so(tmp_path):
     started = []
     for rank in range(2):
         study = tmp_path / f"study{rank}.py"
-        study.write_text(STUDY.format(epochs=1, seconds=6.0 + rank))
+        study.write_text(STUDY.format(epochs=1, seconds=6.0 + (what == "configuration") * rank))
         environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
             "JAX_NUM_CPU_DEVICES": "1",
             "JAX_COORDINATOR_ADDRESS": address,
@@ -109,7 +130,10 @@ def test_processes_that_see_different_data_say_so(tmp_path):
             "MIRJAX_PROCESS_ID": str(rank),
         }
         command = [sys.executable, str(LAUNCH), "run", str(study), f"workdir={tmp_path / 'run'}"]
-        started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+        if what == "data":  # the same path, seen from two folders
+            command += ["data=clips", f"cache={tmp_path / str(rank) / 'cache'}"]
+        where = tmp_path / f"{rank}"
+        started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, cwd=where))
     told = [process.communicate(timeout=200)[1] for process in started]
     assert all(process.returncode for process in started)
-    assert any("configuration differs between processes (0 | 1)" in errors for errors in told), told
+    assert any(f"{what} differs between processes (0 | 1)" in errors for errors in told), told

@@ -11,7 +11,7 @@ Batches are read through grain (`MapDataset`: random access, threads, worker pro
 Arrays of a batch: the patches under the name asked for, `f32[B, …]`; `label int32[B]` or `f32[B, K]`; `mask bool[B]`
 (False for rows that only fill a batch up); `clip int32[B]` (number of the clip); with `whole` clips also `steps
 int32[B]` (real steps of a row).
-Names: `Clips`, `TrainingBatches`, `EvaluationBatches`.
+Names: `Clips`, `TrainingBatches`, `EvaluationBatches`, `windows`, `without_context`, `context_surplus`.
 """
 
 import dataclasses
@@ -67,6 +67,30 @@ class Clips:
 def windows(length: int, patch: int, hop: int) -> range:
     """First steps of the windows of a clip: every `hop` steps as long as a window fits; a shorter clip has one."""
     return range(0, max(1, length - patch + 1), hop)
+
+
+def without_context(clip: np.ndarray, context: int, patch: int, axis: int) -> np.ndarray:
+    """A clip less the steps at both ends in which no labelled one is the middle of a patch.
+
+    Args:
+      clip: any array.
+      context: steps at both ends that only surround what the label is about.
+      patch: steps of a patch.
+      axis: of time.
+
+    Raises:
+      ValueError: a clip that is no longer than two contexts.
+    """
+    steps = clip.shape[axis]
+    if steps <= 2 * context:
+        raise ValueError(f"a clip of {steps} steps is no longer than two contexts of {context}; lengthen it")
+    before, after = context_surplus(context, patch)
+    return np.take(clip, np.arange(before, steps - after), axis)
+
+
+def context_surplus(context: int, patch: int) -> tuple[int, int]:
+    """Steps of a context, before and after, that no patch around a labelled step reaches."""
+    return max(0, context - patch // 2), max(0, context - (patch - 1) // 2)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -157,6 +181,11 @@ class TrainingBatches:
         epoch, place = divmod(step, self.steps_per_epoch)
         rows = self._order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
         return self.examples[rows][:, 0]
+
+    def own(self, step: int) -> np.ndarray:
+        """Numbers of the clips of this process' rows of a batch."""
+        count = self.batch_size // self.share[1]
+        return self.ids(step)[self.share[0] * count : (self.share[0] + 1) * count]
 
     def iterate(self, first: int = 0, *, threads: int = 2, workers: int = 0, ahead: int = 4) -> Iterator[dict]:
         """Batches from number `first` on, without end.

@@ -15,6 +15,7 @@ import hashlib
 import warnings
 from collections import Counter
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -172,8 +173,8 @@ def validation(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Training clips of a fold in two: those to train on, and those that choose among what was learnt.
 
-    The next outer fold chooses where it is no more than that share of the training clips (and half as much again);
-    else clips are drawn, stratified and group-safe.
+    The next outer fold chooses where its share of the training clips is the one asked for, less or more by half of it;
+    else so many clips are drawn, stratified and group-safe (as exactly as groups allow).
 
     Args:
         fold: the outer fold.
@@ -194,11 +195,15 @@ def validation(
     if fold.name in names and len(names) > 2:
         follower = partition.folds[(names.index(fold.name) + 1) % len(names)]
         valid = np.intersect1d(follower.test, fold.train)
-        if 0 < len(valid) <= 1.5 * share * len(fold.train):
+        if 0.5 * share <= len(valid) / len(fold.train) <= 1.5 * share:
             return np.setdiff1d(fold.train, valid), valid
     unique = len(set(partition.groups)) == len(partition.groups)
     groups = None if unique else partition.groups
-    for valid in _stratify(partition.ids, labels, groups, fold.train, max(2, round(1 / share)), seed):
+    parts, count = _parts_of(share)
+    made = _stratify(partition.ids, labels, groups, fold.train, parts, seed)
+    count = max(1, min(len(made) - 1, round(count * len(made) / parts)))  # few clips or groups make fewer parts
+    for first in range(len(made)):
+        valid = np.sort(np.concatenate([made[(first + i) % len(made)] for i in range(count)]))
         rest = np.setdiff1d(fold.train, valid)
         if len(valid) and set(labels[rest]) == set(labels[fold.train]):
             return rest, valid
@@ -206,6 +211,12 @@ def validation(
         f"fold {fold.name!r}: no validation clips can be taken from its {len(fold.train)} training clips without "
         "losing a class; add clips, mark some `valid` in a split column, or use validation=0"
     )
+
+
+def _parts_of(share: float) -> tuple[int, int]:
+    """Into how many equal parts clips are divided, and how many of them are taken for a share."""
+    nearest = Fraction(share).limit_denominator(20)
+    return (nearest.denominator, nearest.numerator) if 0 < nearest < 1 else (max(2, round(1 / share)), 1)
 
 
 def _own_folds(clips: Clips) -> tuple[Fold, ...]:

@@ -27,7 +27,11 @@ class Experiment:
         raise NotImplementedError
 
     def check(self) -> None:
-        """Refuse what can be told to be wrong before the data are read, but takes more than the fields to see."""
+        """Refuse what can be told to be wrong before the data are read, but takes more than the fields to see.
+
+        Raises:
+          UsageError: such a setting.
+        """
 
     def place(self, workdir: Path) -> Path:
         """Where a run lies that was to lie in a folder; a part lies beside the others."""

@@ -18,7 +18,6 @@ from mirjax.config import UsageError
 from mirjax.data import patches
 from mirjax.experiments import curves, recipes
 from mirjax.models import weights
-from mirjax.signal import augment
 from mirjax.signal.representations import Waveform
 from mirjax.tasks import tagging
 
@@ -61,7 +60,7 @@ class Fitting:
     def _without_context(self, clips: patches.Clips) -> patches.Clips:
         """The clips less the steps at both ends in which no labelled one is the middle of a patch."""
         context = self._hop(self.experiment.context) if self.experiment.context else 0
-        before, after = (max(0, context - half) for half in (self.patch // 2, (self.patch - 1) // 2))
+        before, after = patches.context_surplus(context, self.patch)
         if not before + after:
             return clips
         if (short := np.flatnonzero(clips.lengths <= 2 * context)).size:
@@ -72,8 +71,7 @@ class Fitting:
             )
 
         def read(i):
-            whole = clips.read(i)
-            return np.take(whole, np.arange(before, whole.shape[clips.time_axis] - after), clips.time_axis)
+            return patches.without_context(clips.read(i), context, self.patch, clips.time_axis)
 
         return dataclasses.replace(clips, read=read, lengths=clips.lengths - before - after)
 
@@ -97,12 +95,10 @@ class Fitting:
         loss = self.table.loss(experiment.loss)
         output = "softmax" if loss == "cross_entropy" else "sigmoid"
         of_classes = self.table.balanced(chosen) if experiment.weights == "balanced" else None
-        drawn = {"audio": [], "representation": []}
-        for name in experiment.augment:
-            place, options = recipes.AUGMENTATIONS[name]
-            options = {key: self.network.sample_rate if key == "sample_rate" else v for key, v in options.items()}
-            drawn[place].append((name, tuple(options.items())))
-        audio, other = (_augmentation(tuple(drawn[place])) for place in ("audio", "representation"))
+        audio, other = (
+            recipes.augmentation(tuple(experiment.augment), place, self.network.sample_rate)
+            for place in ("audio", "representation")
+        )
         return tagging.Tagging(
             self.network.module, loss, output, of_classes, tuple(experiment.targets), augment_audio=audio,
             augment=other,
@@ -185,7 +181,7 @@ class Fitting:
             parallel=experiment.parallel,
             accumulate=experiment.accumulate,
             average=experiment.average,
-            penalty=_penalty(experiment.l2, experiment.l2_reduction, experiment.l2_on) if experiment.l2 else None,
+            penalty=_penalty(experiment),
         )
         key = jax.random.key(self.cell.seed)
         drawn = features.initialise(self.network.module, key, self.network.num_samples)
@@ -215,7 +211,7 @@ class Fitting:
                     save=lambda state, best: checkpoints.save({"state": state, "best": best}),
                     save_seconds=experiment.save_seconds,
                     on_epoch=curve.add,
-                    name_clips=lambda number: ", ".join(map(str, self.clips_.ids[np.unique(batches.ids(number))][:8])),
+                    name_clips=functools.partial(self._named, batches),
                     progress=bar,
                 )
             except train.NotFinite as error:
@@ -223,6 +219,16 @@ class Fitting:
             finally:
                 curve.close()
         return best, int(step.host(state.step)) // batches.steps_per_epoch
+
+    def _named(self, batches, number, rows) -> str:
+        """The clips of some rows of this process in a batch, eight at most; of all rows, those that hold the fault."""
+        if rows.all():  # maxima drop what is not a number, so a loss may be finite though its clip is not
+            values = batches[number][self.clips.key]
+            broken = ~np.isfinite(values).reshape(len(values), -1).all(1)
+            rows = broken if broken.any() else rows
+        clips = np.unique(batches.own(number)[rows])
+        more = f" and {len(clips) - 8} more" if len(clips) > 8 else ""
+        return ", ".join(map(str, self.clips_.ids[clips[:8]])) + more
 
     def begun(self, drawn: dict) -> dict:
         """The weights before the first step: as drawn, or with those of networks trained before.
@@ -320,6 +326,8 @@ class Fitting:
             "level": experiment.level,
             "hear": "in_step" if self.clips.key == "audio" else "ahead",
             "hop": experiment.evaluation_hop,
+            "context": experiment.context,
+            "drop_last_window": experiment.drop_last_window,
             "whole": experiment.whole,
             "dtype": experiment.dtype,
             "commit": self.run_.commit,
@@ -365,16 +373,17 @@ def optimiser(experiment, num_steps: int):
     )
 
 
-@functools.lru_cache(maxsize=8)
-def _penalty(l2, reduction, on):
-    return functools.partial(optimisers.penalty, l2=l2, l2_reduction=reduction, l2_on=on)
-
-
-@functools.lru_cache(maxsize=8)
-def _augmentation(named):
-    if not named:
+def _penalty(experiment):
+    """What is told of the L2 term in the loss: nothing where it is no part of what is minimised (decoupled)."""
+    coupled = experiment.optimiser != "adamw" if experiment.l2_coupled is None else experiment.l2_coupled
+    if not (experiment.l2 and coupled):
         return None
-    return augment.compose(*(functools.partial(getattr(augment, name), **dict(options)) for name, options in named))
+    return _penalty_of(experiment.l2, experiment.l2_reduction, experiment.l2_on)
+
+
+@functools.lru_cache(maxsize=8)
+def _penalty_of(l2, reduction, on):
+    return functools.partial(optimisers.penalty, l2=l2, l2_reduction=reduction, l2_on=on)
 
 
 def _bar(total, initial, name, progress):

@@ -71,13 +71,18 @@ class RankCorrelation(Experiment):
         for field in ("data", "seeds", "trained_seeds", "classifiers", "input"):
             object.__setattr__(self, field, screening.as_tuple(field.removeprefix("trained_"), getattr(self, field)))
         seconds = self.seconds if isinstance(self.seconds, tuple | list) else (self.seconds,)
-        object.__setattr__(self, "seconds", tuple(map(float, seconds)))
+        try:
+            object.__setattr__(self, "seconds", tuple(map(float, seconds)))
+        except (TypeError, ValueError):
+            raise UsageError(f"seconds={self.seconds!r} must be numbers, such as 5 or 6,2") from None
         if len(self.seconds) not in (1, len(self.data)):
             raise UsageError(
                 f"seconds={self.seconds} must be one length, or one for each of the {len(self.data)} data sets"
             )
         if isinstance(self.networks, list):
             object.__setattr__(self, "networks", tuple(self.networks))
+        if not isinstance(self.networks, int | tuple):
+            raise UsageError(f"networks={self.networks!r} must be a whole number, or names of `mirjax.models.space`")
         if (self.networks if isinstance(self.networks, int) else len(self.networks)) < 3:
             raise UsageError(f"networks={self.networks} must be at least 3, to have ranks")
 

@@ -205,7 +205,8 @@ class Screening(Experiment):
         return config.plain(settings | {"architectures": list(networks), "n": networks})
 
     def check(self) -> None:
-        """Refuse several processes where there is one."""
+        """Refuse several processes where there is one, and names that are none of the space."""
+        check_space(self.architectures)
         if (self.processes or 1) > 1 and not self.dry_run:
             raise UsageError(f"processes={self.processes} is for `launch.py run`; from Python run parts: shard='1/4' …")
 
@@ -309,6 +310,21 @@ def is_of_space(architecture) -> bool:
         return False
     study, _, n = architecture.rpartition("-n")
     return architecture.startswith("space/") or (study in zoo.STUDY and n.isdecimal())
+
+
+def check_space(architectures) -> None:
+    """Refuse names that are none of `mirjax.models.space`, which takes JAX to know.
+
+    Raises:
+      UsageError: such a name.
+    """
+    from mirjax.models import space
+
+    for architecture in filter(is_of_space, architectures):
+        try:
+            space.parse(architecture)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
 
 
 def name_of(architecture) -> str:

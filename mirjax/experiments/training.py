@@ -94,7 +94,7 @@ class Training(Experiment):
       hear: make the representation `ahead`, of whole clips, kept in memory; or `in_step`, of each patch, on the device;
         `auto`: ahead, unless audio is augmented or it would take more than 4 GB.
       augment: functions by name: `gain`, `polarity`, `time_shift`, `noise`, `equalise`, `pitch_shift`, `time_stretch`
-        (of audio), `filter_spectrogram`, `spec_augment` (of the representation).
+        `low_pass` (of audio), `spec_augment` (of the standardised representation).
       optimiser, learning_rate, momentum, nesterov, schedule, l2, l2_on, l2_reduction, l2_coupled, clip_norm,
         clip_value:
         see `mirjax.optimisers`; a schedule with its options as `inverse(decay=.01)`, `steps(boundaries=100/200)`.
@@ -103,8 +103,8 @@ class Training(Experiment):
       batch_size: clips (or windows) of a step, over all devices; at most the examples there are.
       accumulate, average, parallel: see `mirjax.train.make_step`.
       monitor: the metric that chooses the weights: `valid_loss`, `valid_accuracy`, …
-      validation: share of the training clips that choose, where the data have no validation clips; 0 for none: the last
-        weights are taken.
+      validation: share of the training clips that choose the weights, where the data have no validation clips of
+        their own; 0 for none: the last weights are taken.
       train_share: of the clips that are left for training, stratified by class, the smaller share within the larger.
       retrain: train once more on training and validation clips together, for as many epochs as were best.
       dtype: of the computation, such as `bfloat16`; weights stay float32.
@@ -232,16 +232,30 @@ class Training(Experiment):
             raise UsageError(
                 f"validation=0 leaves no clips for rule={self.rule!r} or retrain; use train_loss, or a share"
             )
+        if self.average is not None and not 0 <= self.average < 1:
+            raise UsageError(f"average={self.average} must be a decay from 0 to below 1, such as 0.999")
+        for name in self.classifiers:
+            if name not in screening.CLASSIFIERS:
+                raise UsageError(f"classifiers={name!r} is not one of {', '.join(screening.CLASSIFIERS)}")
         if not self.save_seconds >= 0:
             raise UsageError(f"save_seconds={self.save_seconds} must be at least 0")
         if not self.learning_rate > 0:
             raise UsageError(f"learning_rate={self.learning_rate} must be positive")
-        rules.make_rule(self.rule)
+        rule = rules.make_rule(self.rule)
         of_clips = {"one": metrics.METRICS, "many": metrics.TAG_METRICS, "values": metrics.VALUE_METRICS}[self.labels]
         monitors = ("train_loss", "valid_loss", *(f"valid_{name}" for name in of_clips))
         if self.monitor not in monitors:
             known = ", ".join(monitors)
             raise UsageError(f"monitor={self.monitor!r} is not measured with labels={self.labels}; known: {known}")
+        try:
+            rule.update(rule.init(), dict.fromkeys(monitors, 0.5))
+        except ValueError as error:
+            raise UsageError(f"rule={self.rule!r} with labels={self.labels}: {error}") from None
+        if not (
+            self.processes in (None, "auto")
+            or (isinstance(self.processes, int) and not isinstance(self.processes, bool) and self.processes >= 1)
+        ):
+            raise UsageError(f"processes={self.processes!r} must be a whole number of at least 1, or auto")
         for architecture in self.architectures:
             if isinstance(architecture, str):
                 _known(architecture)
@@ -317,10 +331,14 @@ class Training(Experiment):
         return config.plain({name: getattr(self, name) for name in OPTIONS})
 
     def check(self) -> None:
-        """Refuse settings that no optimiser has."""
+        """Refuse settings that no optimiser has, and names that are none of the space."""
         from mirjax.experiments import fitting
 
-        fitting.optimiser(self, 1_000_000)
+        screening.check_space(self.architectures)
+        try:
+            fitting.optimiser(self, 1_000_000)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
 
     def worker(self, sources: list, progress: bool):
         """What trains the cells."""

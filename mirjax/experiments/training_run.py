@@ -10,6 +10,7 @@ import functools
 import glob
 import logging
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from mirjax.tasks import tagger, tagging
 MOST_REPEATED = 10  # times that a clip is repeated to fill a patch of a length asked for
 AHEAD_BYTES = 4 << 30  # of representations kept in memory
 PATH_BYTES = 4096
+CARVED = 0.2  # share of the training clips that `splits.partition` makes validation clips where a split has none
 
 _log = logging.getLogger("mirjax")
 
@@ -119,6 +121,10 @@ class Run(cells.Run):
             whole = splits.partition(folded, protocol=self.screening.protocol)
         if folded.folds is not clips.folds:
             whole = dataclasses.replace(whole, note=f"{self.screening.made_folds} made folds, stratified, shuffled")
+        if self.screening.labels != "one":
+            whole = dataclasses.replace(whole, note=whole.note.replace("stratified, ", ""))
+        if _is_carved(clips, whole) and (share := self.screening.validation) != CARVED:
+            whole = dataclasses.replace(whole, note=f"{whole.note} for baselines; for networks {share:g} of train")
         self._partitions[clips.name] = whole
         wanted, names = self.screening.folds, [fold.name for fold in whole.folds]
         if wanted is None:
@@ -218,9 +224,12 @@ class Run(cells.Run):
             of_frames = [item for item in own if item[0].architecture == frame_mixture.NAME]
             yield from super().compute(clips, partition, [item for item in own if item not in of_frames], bar)
             yield from frame_mixture.compute(self, clips, partition, of_frames)
-        diverged = []
+        diverged = {}
         for cell, prints in todo:
             if cell.classifier != "trained":
+                continue
+            if missing := [each for each in self.earlier(cell, clips) if _which(each) in diverged]:
+                _log.error("%s is not trained, since %s diverged", cell.architecture, missing[0].architecture)
                 continue
             if bar is not None:
                 bar.set_postfix_str(f"{clips.name} {cell.architecture} seed {cell.seed}")
@@ -230,14 +239,14 @@ class Run(cells.Run):
                 if jax.process_count() > 1:
                     raise
                 _log.error("%s: %s", cell.architecture, error)
-                diverged.append(str(error))  # the other networks are not to wait for it
+                diverged[_which(cell)] = str(error)  # the other networks are not to wait for it
                 continue
             yield cell, *done
             if jax.process_index() == 0:  # its records are written
                 for folder in (self.folder / "checkpoints").glob(f"{glob.escape(file_name(clips, cell, prints))}-*"):
                     checkpoint.clear(folder)
         if diverged:
-            raise train.NotFinite("; ".join(diverged))
+            raise train.NotFinite("; ".join(diverged.values()))
 
     def train_cell(self, cell, clips, partition, prints) -> tuple[list[dict], list[dict]]:
         """Records and predictions of a cell: a training on every fold."""
@@ -262,7 +271,7 @@ class Run(cells.Run):
         sizes = {"num_features": features, "feature_seconds_per_clip": 0.0}
         rows = self.records(cell, clips, partition, outcomes, prints, seconds, sizes)
         selection = "validation_refit" if self.screening.retrain else "validation"
-        last = not self.screening.validation and partition.kind == "cv"  # the last weights were taken
+        last = not any(len(fold.valid) for fold, _, _ in outcomes)  # the last weights were taken
         rows = [row | {"selection": "last" if last else selection} for row in rows]
         if jax.process_index() == 0:
             if validated:
@@ -279,6 +288,8 @@ class Run(cells.Run):
 
         experiment, found = self.screening, []
         for fold in partition.folds:
+            if _is_carved(clips, partition):  # the share is the study's, not the partition's
+                fold = dataclasses.replace(fold, train=np.union1d(fold.train, fold.valid), valid=None)
             rest, valid = fold.train, np.array([], int)
             if fold.valid is not None:
                 valid = fold.valid
@@ -292,6 +303,14 @@ class Run(cells.Run):
                 )
             classes = clips.labels if experiment.labels == "one" else None  # tags have no classes to stratify by
             rest = shares.take(rest, clips.ids, classes, share=train_share)
+            if experiment.labels == "many":
+                table = self.labels(clips)
+                if (lacking := np.flatnonzero(~table.values[rest].any(0))).size:
+                    told = ", ".join(table.names[i] for i in lacking[:8])
+                    _tell_once(
+                        f"{clips.name}, fold {fold.name!r}: {len(lacking)} tags have no training clip ({told}); their "
+                        "outputs learn to say no, and count in the means wherever test clips have them"
+                    )
             found.append(Fold(fold.name, rest, valid, fold.test))
         return found
 
@@ -359,9 +378,24 @@ class Run(cells.Run):
         return 4 * values < AHEAD_BYTES
 
 
+def _is_carved(clips, partition) -> bool:
+    """Whether a split has validation clips only because some of its training clips were made such."""
+    return partition.kind == "split" and not (clips.splits == "valid").any()
+
+
+@functools.lru_cache(maxsize=256)
+def _tell_once(message: str) -> None:
+    warnings.warn(message, stacklevel=2)
+    _log.warning("%s", message)
+
+
 def file_name(clips, cell, prints) -> str:
     """Of the files of a cell, to which the fold is added."""
     return f"{cells.file_name(clips.name, cell)}-{prints[0][:6]}"
+
+
+def _which(cell) -> tuple:
+    return cell.architecture, cell.network.n, cell.seed, str(cell.options)
 
 
 def _represent(representation, audio, count, progress) -> list[np.ndarray]:

@@ -30,11 +30,13 @@ class Tagger:
       seconds: clips are cropped or brought to this length first, as in training; None leaves them as they are.
       fit: how a clip shorter than a window is brought to it: `repeat` or `zero`.
       aggregate: of windows: `mean` or `vote`.
-      single: one class a clip; else every tag with a score above one half.
+      single: one class a clip; else every tag with a score above a threshold.
       level: of clips, before anything else: `none` or `peak`, as in training.
       ahead: cut windows of the clips' representation; else of their audio, as a training does that hears in step.
       hop: seconds from window to window; the window itself when None.
       whole: hear each clip at once (networks of variable length).
+      context: seconds at both ends of every clip that only surround what its label is about, as in training.
+      drop_last_window: leave out the last full window of every clip that has several, as in training.
     """
 
     task: tagging.Tagging
@@ -49,6 +51,8 @@ class Tagger:
     ahead: bool = True
     hop: float | None = None
     whole: bool = False
+    context: float = 0.0
+    drop_last_window: bool = False
 
     @property
     def sample_rate(self) -> int:
@@ -87,22 +91,43 @@ class Tagger:
             rate = representation.frame_rate
         if getattr(self.task.model, "fixed", False) and key == "representation":
             steps = self.task.model.num_steps
+        if self.context:
+            clips = [patches.without_context(clip, round(self.context * rate), steps, axis) for clip in clips]
         lengths = np.array([clip.shape[axis] for clip in clips])
         labels = np.zeros(len(clips), np.int32) if self.single else np.zeros((len(clips), len(self.names)), np.float32)
         among = patches.Clips(clips.__getitem__, lengths, labels, key, axis, self.fit)
         step = None if hop is None else max(1, round(hop * rate))
+        if self.drop_last_window and not whole:
+            among = dataclasses.replace(among, lengths=lengths - (step or steps))
         batches = patches.EvaluationBatches(among, np.arange(len(clips)), 16, None if whole else steps, step)
         scores = tagging.predict(
             self.task, self.variables, batches, np.arange(len(clips)), aggregate=self.aggregate
         ).scores
         return np.concatenate([1 - scores, scores], axis=1) if scores.shape[1] < len(self.names) else scores
 
-    def label(self, paths: Iterable[str | Path], *, hop: float | None = None, whole: bool | None = None) -> list:
+    def label(
+        self,
+        paths: Iterable[str | Path],
+        *,
+        hop: float | None = None,
+        whole: bool | None = None,
+        threshold: float | Mapping[str, float] = 0.5,
+    ) -> list:
         """Classes of audio files (or, of a tagger of many, the list of tags of each).
 
+        Args:
+          paths: of the files.
+          hop, whole: as in `scores`.
+          threshold: of a tagger of many, above which a tag is said of a file; one, or one for each tag by name. Of
+            networks whose tags share one softmax (IRMAS) one half is too much: the paper's is 0.2.
+
         Raises:
-          ValueError: no files, or one that cannot be used; it is named.
+          ValueError: no files, or one that cannot be used; it is named. A threshold outside of [0, 1], or none for a
+            tag.
         """
+        above = threshold if isinstance(threshold, Mapping) else dict.fromkeys(self.names, threshold)
+        if lacking := [name for name in self.names if not 0 <= above.get(name, -1) <= 1]:
+            raise ValueError(f"threshold={threshold!r} must be from 0 to 1, or that for each tag (see {lacking[0]!r})")
         from mirjax.data import audio
 
         channels, clips = getattr(self.task.model.representation, "num_channels", 1), []
@@ -114,7 +139,7 @@ class Tagger:
         scores = self.scores(clips, hop=hop, whole=whole)
         if self.single:
             return [self.names[i] for i in scores.argmax(-1)]
-        return [[name for name, score in zip(self.names, row, strict=True) if score > 0.5] for row in scores]
+        return [[name for name, score in zip(self.names, row, strict=True) if score > above[name]] for row in scores]
 
 
 def load_tagger(path: str | Path, *, model=None) -> Tagger:
@@ -155,6 +180,8 @@ def load_tagger(path: str | Path, *, model=None) -> Tagger:
         note.get("hear", "ahead") == "ahead",
         note.get("hop"),
         note.get("whole", False),
+        note.get("context", 0.0),
+        note.get("drop_last_window", False),
     )
 
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
@@ -5,7 +7,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from mirjax.data.audio import Clips, load_clips
 from mirjax.data.catalogue import Facts
 from mirjax.data.dataset import open_source
-from mirjax.data.splits import inner_folds, partition
+from mirjax.data.splits import inner_folds, partition, validation
 
 RNG = np.random.default_rng(0)
 
@@ -297,3 +299,42 @@ def test_digits_small_is_divided_by_speaker():
     for fold in own.folds:
         assert len(set(own.groups[fold.test])) == 1
         assert not set(own.groups[fold.train]) & set(own.groups[fold.test])
+
+
+@pytest.mark.parametrize("share", [0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.45, 0.5, 0.59])
+def test_validation_is_the_share_asked_for(share):
+    """Hand-worked: that share of 600 training clips and of each of their classes, to a clip for each part taken."""
+    labels = np.array(["a", "b", "c"] * 200 + ["a"] * 30)
+    splits = ["train"] * 600 + ["test"] * 30
+    own = partition(make(labels, splits=splits))
+    fold = dataclasses.replace(own.folds[0], train=np.arange(600), valid=None)
+    rest, valid = validation(fold, own, labels, share=share)
+    np.testing.assert_array_equal(np.sort(np.concatenate([rest, valid])), np.arange(600))
+    assert len(valid) == pytest.approx(600 * share, abs=3)
+    counts = np.unique(labels[valid], return_counts=True)[1]
+    assert len(counts) == 3 and np.ptp(counts) <= 12 * share + 1
+
+
+def test_validation_keeps_groups_together():
+    """Hand-worked: twelve singers of five clips; no singer on both sides, and a third of them chooses."""
+    clips = make(LABELS, splits=["train"] * 45 + ["test"] * 15, singer=SINGERS, group="singer")
+    own = partition(clips)
+    fold = dataclasses.replace(own.folds[0], train=np.arange(45), valid=None)
+    rest, valid = validation(fold, own, clips.labels, share=1 / 3)
+    assert not set(own.groups[rest]) & set(own.groups[valid])
+    assert len(valid) == 15
+    _, twentieths = validation(fold, own, clips.labels, share=0.35)  # nine singers make nine parts, not twenty
+    assert len(twentieths) == 15
+    with pytest.raises(ValueError, match=r"share=1\.0 must lie above 0 and below 1"):
+        validation(fold, own, clips.labels, share=1.0)
+
+
+def test_a_fold_chooses_where_its_share_is_near():
+    """Hand-worked: of five folds the next one is a quarter of what is left; much less or more is asked for."""
+    own = partition(make(LABELS))
+    for share in (0.2, 0.25):
+        _, valid = validation(own.folds[4], own, np.array(LABELS), share=share)
+        np.testing.assert_array_equal(valid, own.folds[0].test)
+    for share in (0.1, 0.59):
+        _, valid = validation(own.folds[4], own, np.array(LABELS), share=share)
+        assert len(valid) == pytest.approx(48 * share, abs=3)

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -20,6 +23,7 @@ from mirjax.models import backends, blocks, taggers
 from mirjax.signal.representations import LogMel
 from mirjax.tasks import tagger
 
+ROOT = Path(__file__).parents[2]
 CLASSES = np.array(list("aaaaaaaabbbb"))  # 8 and 4
 IDS = np.array([f"clip{i:02d}" for i in range(12)])
 
@@ -257,6 +261,16 @@ def test_report_of_the_study(run):
     assert len((folder / "scale.csv").read_text().splitlines()) == 1 + len(trained)  # one fold
     assert len(found.fits) == 2 * 3 and len(found.differences) == 2 * 3
     assert max(map(len, found.summary.splitlines())) <= 160
+
+
+def test_the_command_reports_it_from_its_folder(run, tmp_path):
+    """Oracle: the study's own report; its tables are made of the records alone."""
+    study, folder, _ = run
+    command = [sys.executable, str(ROOT / "launch.py"), "report", str(folder), f"out={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert study.report([folder]).summary in done.stdout
+    assert (tmp_path / "scale.md").is_file() and (tmp_path / "scale.csv").is_file()
 
 
 @pytest.mark.parametrize(

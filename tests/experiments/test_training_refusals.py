@@ -1,11 +1,15 @@
 """Bad input of a training: each error names the field, its value and what to do, before any work."""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from mirjax import config
 from mirjax.config import UsageError
+from mirjax.experiments.screening import Screening
 from mirjax.experiments.training import Training
 
 REFUSED = [
@@ -42,6 +46,8 @@ REFUSED = [
     ({"l2_reduction": "mean"}, "l2_reduction='mean' is not one of half, sum"),
     ({"rule": "halve"}, "rule 'halve' is unknown; known rules: "),
     ({"rule": "stop_early(valid_loss, soon)"}, "rule 'stop_early(valid_loss, soon)': patience='soon' must be a whole"),
+    ({"rule": "plateau(valid_los)"}, "rule='plateau(valid_los)' with labels=one: monitor='valid_los' is not among the"),
+    ({"rule": "stop_early(valid_rmse,3)"}, "rule='stop_early(valid_rmse,3)' with labels=one: monitor='valid_rmse'"),
     ({"monitor": "valid_roc_auc"}, "monitor='valid_roc_auc' is not measured with labels=one; known: train_loss, valid"),
     ({"monitor": "valid_accuracy", "labels": "many"}, "monitor='valid_accuracy' is not measured with labels=many"),
     ({"epochs": 0}, "epochs=0 must be at least 1"),
@@ -57,6 +63,11 @@ REFUSED = [
     ({"validation": 0.6}, "validation=0.6 must be a share from 0 to below 0.6"),
     ({"validation": 0.0}, "validation=0 leaves no clips for rule='stop_early(valid_loss,20)' or retrain; use"),
     ({"validation": 0.0, "rule": "constant()", "retrain": True}, "validation=0 leaves no clips for rule='constant()'"),
+    ({"processes": "banana"}, "processes='banana' must be a whole number of at least 1, or auto"),
+    ({"processes": 0}, "processes=0 must be a whole number of at least 1, or auto"),
+    ({"processes": 2.5}, "processes=2.5 must be a whole number"),
+    ({"classifiers": ("foo",)}, "classifiers='foo' is not one of "),
+    ({"average": float("nan")}, "average=nan must be a decay from 0 to below 1"),
     ({"parallel": "xmap"}, "parallel='xmap' is not one of jit, pmap"),
     ({"dtype": "int8"}, "dtype='int8' is not one of None, float32, bfloat16, float16, float64"),
 ]  # fmt: skip
@@ -77,7 +88,8 @@ LATER = [
     ({"momentum": 0.9}, "momentum=0.9 and nesterov=False are sgd's; adam has betas and eps"),
     ({"clip_norm": 1.0, "clip_value": 1.0}, "clip_norm=1.0 and clip_value=1.0 exclude each other; give one"),
     ({"l2": -1.0}, "l2=-1.0 must be a number of at least 0"),
-    ({"average": 1.0}, "average=1.0 must be a decay from 0 to below 1"),
+    ({"learning_rate": float("inf")}, "learning_rate=inf must be"),
+    ({"clip_norm": float("nan")}, "clip_norm=nan must be"),
     (
         {"batch_size": 7},
         "batch_size=7: batches of 7 rows .* by 2 devices in accumulate=1 parts; choose a multiple of 2",
@@ -103,6 +115,19 @@ def test_wrong_fields_that_the_run_finds(fields, message, tmp_path, cache):
     with pytest.raises(ValueError, match=message):
         experiment.run(tmp_path, progress=False)
     assert not list(tmp_path.glob("weights/*"))
+
+
+def test_wrong_optimisers_are_wrong_usage():
+    """Hand-worked: a dry run tells them too, as what they are, and networks that the space does not have."""
+    for kind in (Training, Screening):
+        with pytest.raises(UsageError, match="name='space/square3-d2-f8-p2-relu-bn-mean' is none of this space"):
+            kind(architectures="space/square3-d2-f8-p2-relu-bn-mean").check()
+    with pytest.raises(UsageError, match=r"momentum=0\.9 and nesterov=False are sgd's"):
+        Training(momentum=0.9).check()
+    root = Path(__file__).parents[2]
+    command = [sys.executable, str(root / "launch.py"), "run", "train_quickstart", "momentum=.9", "dry_run=true"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "momentum=0.9 and nesterov=False are sgd's" in done.stderr
 
 
 @pytest.fixture(scope="module")
