@@ -210,8 +210,9 @@ def _kind_of(run: Path) -> str:
         records = results.read_records(run)
         if any("batch_norm" in record["options"] for record in records[:1]):
             return "batch-norm studies"
-        varied = {(each["options"].get("train_share", 1), each["options"].get("whole", False)) for each in records}
-        return "scale studies" if varied - {(1, False)} else "screenings and trainings"
+        trained = [record["options"] for record in records if record["classifier"] == "trained"]
+        varied = {(options.get("train_share", 1), options.get("whole", False)) for options in trained}
+        return "scale studies" if len(varied) > 1 else "screenings and trainings"
     if run.suffix != ".csv" and not any(run.glob("*/untrained")):
         raise UsageError(f"run folder {str(run)!r} holds no records.jsonl; give a folder that `run` made")
     return "rank correlations"

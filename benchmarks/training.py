@@ -7,7 +7,9 @@ step     forward, backward and an update by SGD of a small VGG tagger: four 3×3
          channels_last, in the usual order (convolution, ReLU, pooling) and with pooling first
 pool     max-pooling and its derivative alone
 input    convolution of one channel with its derivatives by kernel and by input, as below a learnt normalisation
-loader   a batch of random patches of 29 s log-mels in memory: its processor time beside that of the step
+loader   training through the loader (random patches of 64 clips of 29 s in memory, made by its threads while the step
+         runs) against steps on one batch that is there; patches of log-mels, and of audio that is heard in the step.
+         All of it shares the core, so the ratio is what making batches costs and waiting for them
 devices  the step on 1, 2, 4 and 8 fake devices of this core, by jit and by pmap, each in a process of its own
 compile  processor seconds of the first step, and of the process until its end, without and with JAX's cache
 memory   growth of VmHWM over one step, above weights and batch, in a process of its own
@@ -71,21 +73,21 @@ def task(filters, norm, dtype=None):
     return tagging.Tagging(network, loss="binary_cross_entropy", output="sigmoid", dtype=dtype)
 
 
-def mirjax_step(frames, filters, norm, dtype=None, **options):
-    """The step of `train.make_step`, and the weights it begins with."""
+def mirjax_step(frames, filters, norm, dtype=None, stream=None, **options):
+    """The step of `train.make_step`, on one batch or on those of a stream, and the weights it begins with."""
     import jax
     import numpy as np
 
     from mirjax import optimisers, rules, train
 
     step = train.make_step(task(filters, norm, dtype), optimisers.make_optimiser("sgd", RATE), **options)
-    rows = batch(frames)
-    state = step.init(jax.random.key(0), rows, rules.constant())
+    stream = stream or itertools.repeat(batch(frames))
+    state = step.init(jax.random.key(0), next(stream), rules.constant())
     params = jax.tree.map(np.array, step.host(state.params))
 
     def run():
         nonlocal state
-        state, metrics = step(state, rows)
+        state, metrics = step(state, next(stream))
         return float(step.host(metrics["loss"]))
 
     return run, params
@@ -375,17 +377,25 @@ def measure_loader(rounds):
     from mirjax.data import patches
 
     rng = np.random.default_rng(0)
-    arrays = [rng.standard_normal((1376, BANDS), np.float32) for _ in range(64)]
     labels = rng.integers(0, 2, (64, TAGS)).astype(np.float32)
-    clips = patches.Clips(arrays.__getitem__, np.full(64, 1376), labels)
     lines = []
-    for settings in NETWORKS[:2]:
-        batches, numbers = patches.TrainingBatches(clips, np.arange(64), BATCH, settings[0]), itertools.count()
-        run, _ = mirjax_step(*settings)
-        times = alternate({"mirjax": run, "batch": lambda: batches[next(numbers)]}, rounds=rounds)  # noqa: B023
-        batch_ms, step_ms = 1e3 * times["batch"].cpu, 1e3 * times["mirjax"].cpu
-        lines.append([title(*settings), f"{batch_ms:.1f}", f"{step_ms:.0f}", ratio(step_ms / batch_ms)])
-    print_table("loader|batch ms|step ms|× batch".split("|"), lines)
+    for key, shape, axis in (("representation", (1376, BANDS), 0), ("audio", (352_256,), -1)):
+        arrays = [rng.standard_normal(shape, np.float32) for _ in range(64)]
+        clips = patches.Clips(arrays.__getitem__, np.full(64, shape[0]), labels, key, axis)
+        for settings in NETWORKS[:2]:
+            steps = settings[0] if key == "representation" else (settings[0] - 1) * 256
+            batches = patches.TrainingBatches(clips, np.arange(64), BATCH, steps)
+            numbers = itertools.count()
+            functions = {
+                "step": mirjax_step(*settings, stream=itertools.repeat(batches[0]))[0],
+                "loop": mirjax_step(*settings, stream=batches.iterate())[0],
+                "batch": lambda batches=batches, numbers=numbers: batches[next(numbers)],
+            }
+            times = alternate(functions, rounds=rounds, least=4)  # steps enough to empty what was made ahead
+            step, loop = (times[name].wall for name in ("step", "loop"))
+            figures = [f"{1e3 * seconds:.1f}" for seconds in (times["batch"].cpu, step, loop)]
+            lines.append([f"{title(*settings)}, {key}", *figures, ratio(loop / step)])
+    print_table("loader|batch, ms of the processor|step, ms|through the loader, ms|× step".split("|"), lines)
 
 
 def measure_devices(rounds):

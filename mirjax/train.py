@@ -438,7 +438,7 @@ def fit(
                 _check(step, pending, name_clips)
                 save(step.host(state), best)
                 saved_at = time.monotonic()
-            if stop and not finished:
+            if stop:  # after the last step too, or the next training would not know of it
                 raise Interrupted(f"stopped after step {number}; the same command goes on from there")
     return state, best
 
@@ -473,7 +473,10 @@ def _check(step, pending, name_clips) -> None:
     if np.isfinite(loss) and np.isfinite(norm):
         return
     blamed = ~np.isfinite(_own_rows(metrics["losses"]))
-    named = "" if name_clips is None else f" on clips {name_clips(number, blamed if blamed.any() else ~blamed)}"
+    if blamed.any() or jax.process_count() == 1:
+        named = "" if name_clips is None else f" on clips {name_clips(number, blamed if blamed.any() else ~blamed)}"
+    else:
+        named = " (not by a loss of this process' rows)"
     raise NotFinite(
         f"step {number}: the loss is {loss:g} and its gradient's norm {norm:g}{named}; the last checkpoint is kept. "
         "Lower the learning rate, clip gradients (clip_norm=5), or look at those clips"

@@ -252,6 +252,15 @@ def test_interrupted_goes_on_bit_for_bit(tmp_path):
     assert same(finished, whole) and same(also, best) and none == []
 
 
+def test_interrupted_in_the_last_step(tmp_path):
+    """Oracle: the undisturbed run; what comes next is not begun, and nothing is trained again."""
+    with pytest.raises(train.Interrupted, match="after step 12"):
+        fitted(tmp_path, stop_at=11)
+    again, best, rows = fitted(tmp_path)
+    whole, best_of_whole, _ = fitted()
+    assert same(again, whole) and same(best, best_of_whole) and rows == []
+
+
 @pytest.mark.parametrize("parallel", ["jit", "pmap"])
 def test_resumes_on_other_devices(tmp_path, parallel):
     """Oracle: the same run on two devices throughout; rounding is all that may differ, and under Adam it grows."""

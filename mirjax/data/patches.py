@@ -16,6 +16,7 @@ Names: `Clips`, `TrainingBatches`, `EvaluationBatches`, `windows`, `without_cont
 
 import dataclasses
 import functools
+import signal
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -262,6 +263,11 @@ def _round_up(length: int) -> int:
     return -(-length // unit) * unit
 
 
+def _leave_to_parent(*_) -> None:
+    """A terminal's Ctrl-C reaches worker processes too; what to do of it is their parent's to say."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _through_grain(batches: TrainingBatches, first: int, threads: int, workers: int, ahead: int) -> Iterator[dict]:
     import grain
 
@@ -273,5 +279,5 @@ def _through_grain(batches: TrainingBatches, first: int, threads: int, workers: 
 
         if not flags.FLAGS.is_parsed():  # grain's workers read a flag
             flags.FLAGS.mark_as_parsed()
-        stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+        stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=_leave_to_parent)
     return iter(stream)

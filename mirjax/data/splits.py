@@ -12,6 +12,7 @@ Names: `Fold`, `Partition`, `partition`, `inner_folds`, `validation`.
 """
 
 import hashlib
+import math
 import warnings
 from collections import Counter
 from dataclasses import dataclass
@@ -173,8 +174,8 @@ def validation(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Training clips of a fold in two: those to train on, and those that choose among what was learnt.
 
-    The next outer fold chooses where its share of the training clips is the one asked for, less or more by half of it;
-    else so many clips are drawn, stratified and group-safe (as exactly as groups allow).
+    The next outer folds choose, as many as come nearest to the share; where one is already more than half as much
+    again, clips are drawn, stratified and group-safe, as near to the share as small classes and groups allow.
 
     Args:
         fold: the outer fold.
@@ -193,17 +194,21 @@ def validation(
         raise ValueError(f"share={share} must lie above 0 and below 1")
     names = [other.name for other in partition.folds]
     if fold.name in names and len(names) > 2:
-        follower = partition.folds[(names.index(fold.name) + 1) % len(names)]
-        valid = np.intersect1d(follower.test, fold.train)
-        if 0.5 * share <= len(valid) / len(fold.train) <= 1.5 * share:
+        place = names.index(fold.name)
+        others = [partition.folds[(place + i) % len(names)].test for i in range(1, len(names))]
+        wanted = share * len(fold.train)
+        count = max(1, round(wanted / max(1, np.mean([len(other) for other in others]))))
+        valid = np.intersect1d(np.concatenate(others[:count]), fold.train)
+        if 0 < len(valid) <= 1.5 * wanted:
             return np.setdiff1d(fold.train, valid), valid
     unique = len(set(partition.groups)) == len(partition.groups)
     groups = None if unique else partition.groups
-    parts, count = _parts_of(share)
-    made = _stratify(partition.ids, labels, groups, fold.train, parts, seed)
-    count = max(1, min(len(made) - 1, round(count * len(made) / parts)))  # few clips or groups make fewer parts
+    near = Fraction(share).limit_denominator(max(20, math.ceil(1 / min(share, 1 - share))))
+    made = _stratify(partition.ids, labels, groups, fold.train, near.denominator, seed)
+    count = max(1, min(len(made) - 1, round(near * len(made))))  # of few clips or groups fewer parts are made
     for first in range(len(made)):
-        valid = np.sort(np.concatenate([made[(first + i) % len(made)] for i in range(count)]))
+        # A small class lies in parts beside each other, so the parts that are taken lie apart.
+        valid = np.sort(np.concatenate([made[(first + i * len(made) // count) % len(made)] for i in range(count)]))
         rest = np.setdiff1d(fold.train, valid)
         if len(valid) and set(labels[rest]) == set(labels[fold.train]):
             return rest, valid
@@ -211,12 +216,6 @@ def validation(
         f"fold {fold.name!r}: no validation clips can be taken from its {len(fold.train)} training clips without "
         "losing a class; add clips, mark some `valid` in a split column, or use validation=0"
     )
-
-
-def _parts_of(share: float) -> tuple[int, int]:
-    """Into how many equal parts clips are divided, and how many of them are taken for a share."""
-    nearest = Fraction(share).limit_denominator(20)
-    return (nearest.denominator, nearest.numerator) if 0 < nearest < 1 else (max(2, round(1 / share)), 1)
 
 
 def _own_folds(clips: Clips) -> tuple[Fold, ...]:

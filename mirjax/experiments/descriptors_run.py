@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mirjax import config, results
+from mirjax import config
 from mirjax.experiments import cells, labels, training_run
 from mirjax.experiments.descriptors_baseline import ARCHITECTURE, boost
 from mirjax.experiments.store import BLOCK
@@ -40,12 +40,7 @@ class Run(training_run.Run):
             "program": self.networks[0].program,
             "options": cell.options,
         }
-        shown = self.labels(clips).metrics
-        return [
-            results.fingerprint(**identity, fold=fold.name, metric=metric)
-            for fold in partition.folds
-            for metric in shown
-        ]
+        return self.fingerprints_of(identity, clips, partition, self.labels(clips).metrics)
 
     def train_cell(self, cell, clips, partition, prints) -> tuple[list[dict], list[dict]]:
         """Records and predictions: trees on every fold."""

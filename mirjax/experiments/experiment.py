@@ -59,7 +59,7 @@ class Experiment:
           ValueError: data that cannot be used; a run folder (or checkpoint) of another configuration, left as it is.
           results.RunFolderBusy: another process is at work in the folder.
           train.NotFinite: of a training, a loss became NaN; the last checkpoint is kept.
-          train.Interrupted: of a training, SIGTERM came; everything was saved, and the same call goes on.
+          train.Interrupted: of a training, SIGTERM or Ctrl-C came; everything was saved, and the same call goes on.
         """
         return self.execute(workdir, progress=progress)[0]
 

@@ -167,9 +167,16 @@ class RankCorrelation(Experiment):
             f"of untrained features, {count * len(self.trained_seeds)} trainings a fold, and proxies"
         )
 
+    def check(self) -> None:
+        """Refuse what the screening or the training of a data set would refuse."""
+        for _, untrained, trained in self.parts():
+            untrained.check()
+            trained.check()
+
     def execute(self, workdir: str | Path | None = None, *, progress: bool = True) -> tuple[list[dict], Path | None]:
         """As `run`, and tells the run folder: (records, folder)."""
         parts = self.parts()
+        self.check()
         if self.dry_run:
             return [], None
         folder, records = Path(workdir or self.workdir or self.default_workdir()), []

@@ -173,7 +173,7 @@ def _told(found: SetResult) -> list[str]:
         f"test clips. Trained accuracy from {100 * accuracy.min():.1f} to {100 * accuracy.max():.1f} %, median "
         f"{100 * np.median(accuracy):.1f} %; best: {found.networks[int(accuracy.argmax())]}. A training took "
         f"{found.trained.seconds:.0f} s and {np.median(epochs):.0f} epochs (median; {epochs.min()} to "
-        f"{epochs.max()}).",
+        f"{epochs.max()}, which {np.sum(epochs == epochs.max())} of {epochs.size} reached).",
         "",
     ]
     if num_seeds == 1:

@@ -33,6 +33,5 @@ def augmentation(names: tuple[str, ...], place: str, sample_rate: int):
     for name in names:
         where, needed = AUGMENTATIONS[name]
         if where == place:
-            told = {"sample_rate": sample_rate} if "sample_rate" in needed else {}
-            functions.append(functools.partial(getattr(augment, name), **told))
+            functions.append(functools.partial(getattr(augment, name), **dict.fromkeys(needed, sample_rate)))
     return augment.compose(*functions) if functions else None

@@ -93,7 +93,7 @@ class Training(Experiment):
       normalise_on: clips that give the statistics: `train`, or `everything` (test clips too, as some papers did).
       hear: make the representation `ahead`, of whole clips, kept in memory; or `in_step`, of each patch, on the device;
         `auto`: ahead, unless audio is augmented or it would take more than 4 GB.
-      augment: functions by name: `gain`, `polarity`, `time_shift`, `noise`, `equalise`, `pitch_shift`, `time_stretch`
+      augment: functions by name: `gain`, `polarity`, `time_shift`, `noise`, `equalise`, `pitch_shift`, `time_stretch`,
         `low_pass` (of audio), `spec_augment` (of the standardised representation).
       optimiser, learning_rate, momentum, nesterov, schedule, l2, l2_on, l2_reduction, l2_coupled, clip_norm,
         clip_value:

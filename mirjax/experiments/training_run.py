@@ -55,6 +55,8 @@ class Run(cells.Run):
         self._built = {}
         self._memory = {}
         self._partitions = {}
+        self._divided = {}
+        self._told = set()
         super().__init__(experiment, sources, progress and jax.process_index() == 0)
         self.share = (jax.process_index(), jax.process_count())
 
@@ -123,8 +125,9 @@ class Run(cells.Run):
             whole = dataclasses.replace(whole, note=f"{self.screening.made_folds} made folds, stratified, shuffled")
         if self.screening.labels != "one":
             whole = dataclasses.replace(whole, note=whole.note.replace("stratified, ", ""))
-        if _is_carved(clips, whole) and (share := self.screening.validation) != CARVED:
-            whole = dataclasses.replace(whole, note=f"{whole.note} for baselines; for networks {share:g} of train")
+        if self._draws_its_own(clips, whole):
+            note = f"{whole.note} for baselines; for what is trained {self.screening.validation:g} of train"
+            whole = dataclasses.replace(whole, note=note)
         self._partitions[clips.name] = whole
         wanted, names = self.screening.folds, [fold.name for fold in whole.folds]
         if wanted is None:
@@ -224,11 +227,12 @@ class Run(cells.Run):
             of_frames = [item for item in own if item[0].architecture == frame_mixture.NAME]
             yield from super().compute(clips, partition, [item for item in own if item not in of_frames], bar)
             yield from frame_mixture.compute(self, clips, partition, of_frames)
-        diverged = {}
+        diverged = []  # cells and what was said of them
         for cell, prints in todo:
             if cell.classifier != "trained":
                 continue
-            if missing := [each for each in self.earlier(cell, clips) if _which(each) in diverged]:
+            gone = [each for each, _ in diverged]
+            if missing := [each for each in self.earlier(cell, clips) if each in gone]:
                 _log.error("%s is not trained, since %s diverged", cell.architecture, missing[0].architecture)
                 continue
             if bar is not None:
@@ -239,14 +243,14 @@ class Run(cells.Run):
                 if jax.process_count() > 1:
                     raise
                 _log.error("%s: %s", cell.architecture, error)
-                diverged[_which(cell)] = str(error)  # the other networks are not to wait for it
+                diverged.append((cell, str(error)))  # the other networks are not to wait for it
                 continue
             yield cell, *done
             if jax.process_index() == 0:  # its records are written
                 for folder in (self.folder / "checkpoints").glob(f"{glob.escape(file_name(clips, cell, prints))}-*"):
                     checkpoint.clear(folder)
         if diverged:
-            raise train.NotFinite("; ".join(diverged.values()))
+            raise train.NotFinite("; ".join(told for _, told in diverged))
 
     def train_cell(self, cell, clips, partition, prints) -> tuple[list[dict], list[dict]]:
         """Records and predictions of a cell: a training on every fold."""
@@ -284,19 +288,11 @@ class Run(cells.Run):
 
     def folds(self, partition, clips, train_share: float = 1.0) -> list[Fold]:
         """The folds to train on, each with validation clips; these stay when a share of the training clips is taken."""
-        from mirjax.data import shares, splits
+        from mirjax.data import shares
 
         experiment, found = self.screening, []
         for fold in partition.folds:
-            if _is_carved(clips, partition):  # the share is the study's, not the partition's
-                fold = dataclasses.replace(fold, train=np.union1d(fold.train, fold.valid), valid=None)
-            rest, valid = fold.train, np.array([], int)
-            if fold.valid is not None:
-                valid = fold.valid
-            elif experiment.validation:
-                column = clips.labels if experiment.labels == "one" else np.full(len(clips), "")
-                whole = self._partitions[clips.name]
-                rest, valid = splits.validation(fold, whole, column, share=experiment.validation)
+            rest, valid = self._without_validation(fold, clips, partition)
             if experiment.labels == "one" and len(set(clips.labels[rest])) < 2:
                 raise ValueError(
                     f"{clips.name}, fold {fold.name!r}: clips of one class only are left to train on; give it others"
@@ -307,16 +303,43 @@ class Run(cells.Run):
                 table = self.labels(clips)
                 if (lacking := np.flatnonzero(~table.values[rest].any(0))).size:
                     told = ", ".join(table.names[i] for i in lacking[:8])
-                    _tell_once(
-                        f"{clips.name}, fold {fold.name!r}: {len(lacking)} tags have no training clip ({told}); their "
-                        "outputs learn to say no, and count in the means wherever test clips have them"
+                    self._warn(
+                        f"{clips.name}, fold {fold.name!r}: {len(lacking)} tags have no training clip ({told}); what "
+                        "is trained learns to deny them, and they count in the means wherever test clips have them"
                     )
             found.append(Fold(fold.name, rest, valid, fold.test))
         return found
 
+    def _draws_its_own(self, clips, partition) -> bool:
+        """Whether a split's validation clips were made of training clips, and another share of these is asked for."""
+        carved = partition.kind == "split" and not (clips.splits == "valid").any()
+        return carved and self.screening.validation != CARVED
+
+    def _without_validation(self, fold, clips, partition) -> tuple[np.ndarray, np.ndarray]:
+        """(training clips, validation clips) of a fold of the partition."""
+        from mirjax.data import splits
+
+        key, share = (clips.name, fold.name), self.screening.validation
+        if key not in self._divided:
+            if self._draws_its_own(clips, partition):
+                fold = dataclasses.replace(fold, train=np.union1d(fold.train, fold.valid), valid=None)
+            rest, valid = fold.train, np.array([], int) if fold.valid is None else fold.valid
+            if fold.valid is None and share:
+                column = clips.labels if self.screening.labels == "one" else np.full(len(clips), "")
+                rest, valid = splits.validation(fold, self._partitions[clips.name], column, share=share)
+            self._divided[key] = rest, valid
+        return self._divided[key]
+
+    def _warn(self, message: str) -> None:
+        """Tell something once a run, on the terminal and in its log."""
+        if message not in self._told:
+            self._told.add(message)
+            warnings.warn(message, stacklevel=2)
+            _log.warning("%s", message)
+
     def fingerprints(self, cell, clips, partition) -> list[str]:
         """Of all records of a cell, in the order in which they are written."""
-        from mirjax import metrics, results
+        from mirjax import metrics
 
         if cell.classifier != "trained":
             return super().fingerprints(cell, clips, partition)
@@ -335,11 +358,20 @@ class Run(cells.Run):
         if earlier := self.earlier(cell, clips):
             identity["earlier"] = [self.fingerprints(each, clips, partition) for each in earlier]
         shown = metrics.METRICS if self.screening.labels == "one" else self.labels(clips).metrics
-        return [
-            results.fingerprint(**identity, fold=fold.name, metric=metric)
-            for fold in partition.folds
-            for metric in shown
-        ]
+        return self.fingerprints_of(identity, clips, partition, shown)
+
+    def fingerprints_of(self, identity, clips, partition, shown) -> list[str]:
+        """Of the records of every fold; validation clips that the partition does not have are part of theirs."""
+        from mirjax import results
+
+        found = []
+        for fold in partition.folds:
+            _, valid = self._without_validation(fold, clips, partition)
+            own = {"validation": config.digest(sorted(clips.ids[valid].tolist()))}
+            given = np.array_equal(valid, [] if fold.valid is None else fold.valid)
+            about = identity if given else identity | own
+            found += [results.fingerprint(**about, fold=fold.name, metric=metric) for metric in shown]
+        return found
 
     # ── clips as a network hears them ─────────────────────────────────────────────────────────────
 
@@ -378,24 +410,9 @@ class Run(cells.Run):
         return 4 * values < AHEAD_BYTES
 
 
-def _is_carved(clips, partition) -> bool:
-    """Whether a split has validation clips only because some of its training clips were made such."""
-    return partition.kind == "split" and not (clips.splits == "valid").any()
-
-
-@functools.lru_cache(maxsize=256)
-def _tell_once(message: str) -> None:
-    warnings.warn(message, stacklevel=2)
-    _log.warning("%s", message)
-
-
 def file_name(clips, cell, prints) -> str:
     """Of the files of a cell, to which the fold is added."""
     return f"{cells.file_name(clips.name, cell)}-{prints[0][:6]}"
-
-
-def _which(cell) -> tuple:
-    return cell.architecture, cell.network.n, cell.seed, str(cell.options)
 
 
 def _represent(representation, audio, count, progress) -> list[np.ndarray]:

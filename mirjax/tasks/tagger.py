@@ -68,7 +68,7 @@ class Tagger:
           whole: hear each clip at once (a network of variable length); the tagger's own when None.
 
         Raises:
-          ValueError: no clips, a hop that is not above 0, or clips that the network cannot take.
+          ValueError: no clips, a hop that is not above 0, or clips that the network cannot take (by number).
         """
         hop, whole = self.hop if hop is None else hop, self.whole if whole is None else whole
         if hop is not None and not hop > 0:
@@ -92,7 +92,13 @@ class Tagger:
         if getattr(self.task.model, "fixed", False) and key == "representation":
             steps = self.task.model.num_steps
         if self.context:
-            clips = [patches.without_context(clip, round(self.context * rate), steps, axis) for clip in clips]
+            context = max(1, round(self.context * rate))
+            if short := [i for i, clip in enumerate(clips) if clip.shape[axis] <= 2 * context]:
+                raise ValueError(
+                    f"clip {short[0]} (of {len(clips)}, from 0) is no longer than two contexts of {self.context} s, "
+                    "which surround what a label is about; lengthen it or leave it out"
+                )
+            clips = [patches.without_context(clip, context, steps, axis) for clip in clips]
         lengths = np.array([clip.shape[axis] for clip in clips])
         labels = np.zeros(len(clips), np.int32) if self.single else np.zeros((len(clips), len(self.names)), np.float32)
         among = patches.Clips(clips.__getitem__, lengths, labels, key, axis, self.fit)
@@ -122,8 +128,8 @@ class Tagger:
             networks whose tags share one softmax (IRMAS) one half is too much: the paper's is 0.2.
 
         Raises:
-          ValueError: no files, or one that cannot be used; it is named. A threshold outside of [0, 1], or none for a
-            tag.
+          ValueError: no files, or one that cannot be read (by name) or heard (by number); a threshold outside of
+            [0, 1], or none for a tag.
         """
         above = threshold if isinstance(threshold, Mapping) else dict.fromkeys(self.names, threshold)
         if lacking := [name for name in self.names if not 0 <= above.get(name, -1) <= 1]:

@@ -301,7 +301,7 @@ def test_digits_small_is_divided_by_speaker():
         assert not set(own.groups[fold.train]) & set(own.groups[fold.test])
 
 
-@pytest.mark.parametrize("share", [0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.45, 0.5, 0.59])
+@pytest.mark.parametrize("share", [0.03, 0.04, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.45, 0.5, 0.59, 0.97])
 def test_validation_is_the_share_asked_for(share):
     """Hand-worked: that share of 600 training clips and of each of their classes, to a clip for each part taken."""
     labels = np.array(["a", "b", "c"] * 200 + ["a"] * 30)
@@ -313,6 +313,18 @@ def test_validation_is_the_share_asked_for(share):
     assert len(valid) == pytest.approx(600 * share, abs=3)
     counts = np.unique(labels[valid], return_counts=True)[1]
     assert len(counts) == 3 and np.ptp(counts) <= 12 * share + 1
+
+
+@pytest.mark.parametrize("share", [0.15, 0.35, 0.45])
+def test_validation_of_small_classes(share):
+    """Hand-worked: 60 clips of one class and six of nine others: each gives its share, to a clip."""
+    labels = np.array(["a"] * 60 + [c for c in "bcdefghij" for _ in range(6)])
+    own = partition(make(list(labels) + ["a"] * 10, splits=["train"] * 114 + ["test"] * 10))
+    fold = dataclasses.replace(own.folds[0], train=np.arange(114), valid=None)
+    _, valid = validation(fold, own, np.append(labels, ["a"] * 10), share=share)
+    classes, counts = np.unique(labels[valid], return_counts=True)
+    assert len(classes) == 10 and counts[0] == pytest.approx(60 * share, abs=1)
+    assert all(abs(count - 6 * share) < 1 for count in counts[1:])
 
 
 def test_validation_keeps_groups_together():
@@ -329,12 +341,17 @@ def test_validation_keeps_groups_together():
         validation(fold, own, clips.labels, share=1.0)
 
 
-def test_a_fold_chooses_where_its_share_is_near():
-    """Hand-worked: of five folds the next one is a quarter of what is left; much less or more is asked for."""
+def test_whole_folds_choose_where_their_share_is_near():
+    """Hand-worked: of five folds the next one is a quarter of what is left, two are half; of twelve two are a fifth."""
     own = partition(make(LABELS))
     for share in (0.2, 0.25):
         _, valid = validation(own.folds[4], own, np.array(LABELS), share=share)
         np.testing.assert_array_equal(valid, own.folds[0].test)
-    for share in (0.1, 0.59):
+    for share in (0.5, 0.59):
         _, valid = validation(own.folds[4], own, np.array(LABELS), share=share)
-        assert len(valid) == pytest.approx(48 * share, abs=3)
+        np.testing.assert_array_equal(valid, np.union1d(own.folds[0].test, own.folds[1].test))
+    _, valid = validation(own.folds[4], own, np.array(LABELS), share=0.1)  # one fold would be too many
+    assert len(valid) == pytest.approx(4.8, abs=3)
+    voices = partition(make(LABELS, folds=SINGERS))
+    rest, valid = validation(voices.folds[3], voices, np.array(LABELS), share=0.2)
+    assert len(valid) == 10 and not {SINGERS[i] for i in rest} & {SINGERS[i] for i in valid}
