@@ -122,13 +122,15 @@ class RankReport:
         for name in common:
             found = [table[name] for table in tables]
             losses = [next((r.regret for r in each.regrets if r.k == 5), np.nan) for each in found]
-            rows.append((name, [each.spearman.correlation for each in found], 100 * float(np.mean(losses))))
+            left = np.mean([each.partial_input for each in found])
+            rows.append((name, [each.spearman.correlation for each in found], left, 100 * float(np.mean(losses))))
         rows.sort(key=lambda row: -np.mean(row[1]))
-        header = ["method", *(found.name for found in self.sets), "mean", "mean regret@5"]
-        lines = ["## All data sets", "", "Spearman's correlation with trained accuracy:", ""]
+        header = ["method", *(found.name for found in self.sets), "mean", "given size, input", "regret@5"]
+        told = "Spearman's correlation with trained accuracy; the last three columns are means over the data sets:"
+        lines = ["## All data sets", "", told, ""]
         lines += ["| " + " | ".join(header) + " |", "|:--" + "|--:" * (len(header) - 1) + "|"]
-        for name, correlations, loss in rows:
-            numbers = [f"{value:.2f}" for value in (*correlations, np.mean(correlations))]
+        for name, correlations, left, loss in rows:
+            numbers = [_number(value) for value in (*correlations, np.mean(correlations), left)]
             lines.append("| " + " | ".join([name, *numbers, f"{loss:.1f}" if np.isfinite(loss) else "–"]) + " |")
         return [*lines, ""]
 

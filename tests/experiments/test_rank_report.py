@@ -163,7 +163,10 @@ def test_several_data_sets_are_summed_up(table, tmp_path):
     assert proxies[0] != proxies[1]
     lines = report.to_markdown().split("## All data sets")[1].splitlines()
     line = next(line for line in lines if line.startswith("| num_parameters"))
-    assert line.split(" | ")[1:4] == [f"{value:.2f}" for value in (*proxies, np.mean(proxies))]
+    assert line.split(" | ")[1:5] == [*(f"{value:.2f}" for value in (*proxies, np.mean(proxies))), "–"]
+    line = next(line for line in lines if line.startswith("| elm (raw)"))
+    left = [method(each, "elm (raw)").partial_input for each in report.sets]
+    assert line.split(" | ")[4] == f"{np.mean(left):.2f}" and left[0] != left[1]
     means = mean_scores(correct)
     gain = means["trained"] - means["untrained"]
     numbers = ["8", "2", "73", f"{100 * np.median(means['trained']):.1f}", f"{(gain > 0).sum()}"]
