@@ -210,7 +210,7 @@ def _kind_of(run: Path) -> str:
         records = results.read_records(run)
         if any("batch_norm" in record["options"] for record in records[:1]):
             return "batch-norm studies"
-        trained = [record["options"] for record in records if record["classifier"] == "trained"]
+        trained = [record["options"] for record in records if record.get("classifier") == "trained"]
         varied = {(options.get("train_share", 1), options.get("whole", False)) for options in trained}
         return "scale studies" if len(varied) > 1 else "screenings and trainings"
     if run.suffix != ".csv" and not any(run.glob("*/untrained")):
