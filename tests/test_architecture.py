@@ -29,8 +29,8 @@ FLOORS = [
 ]
 ONLY_IN = {
     "flax": ("models",),
-    "librosa": ("data/audio.py", "plots.py"),
-    "matplotlib": ("plots.py",),
+    "librosa": ("data/audio.py", "plots/"),
+    "matplotlib": ("plots/",),
     "orbax": ("checkpoint.py",),
     "tensorflow_datasets": ("data/",),
 }

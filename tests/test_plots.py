@@ -8,6 +8,7 @@ import pytest
 
 from mirjax import plots
 from mirjax.experiments.machines import Machine
+from mirjax.plots import canvas
 
 NAMES = (
     "vgg",
@@ -70,7 +71,7 @@ def many_tables(datasets=("digits_small", "rhythm_small")):
 
 def figures(monkeypatch):
     kept = []
-    monkeypatch.setattr(plots, "_save", lambda figure, path: kept.append(figure))
+    monkeypatch.setattr(canvas, "save", lambda figure, path: kept.append(figure))
     return kept
 
 
@@ -171,8 +172,8 @@ def test_costs_that_nobody_knows(tmp_path):
 @pytest.mark.parametrize("plot", [plots.plot_accuracy, plots.plot_pareto])
 def test_a_data_set_may_be_called_anything(tmp_path, monkeypatch, plot):
     # By hand: dollar signs, which matplotlib would take for a formula (and refuse this one), stay in the title.
-    kept, save = [], plots._save
-    monkeypatch.setattr(plots, "_save", lambda figure, path: (kept.append(figure), save(figure, path)))
+    kept, save = [], canvas.save
+    monkeypatch.setattr(canvas, "save", lambda figure, path: (kept.append(figure), save(figure, path)))
     plot(many_tables(("$\\foo$ {",)), tmp_path / "a.png")
     assert kept[0].axes[0].get_title(loc="left") == "$\\foo$ {"
 
@@ -188,8 +189,8 @@ def test_leaves_pyplot_alone():
 
 def test_representations_of_a_clip(tmp_path, monkeypatch):
     """Oracle: the PNG's header and size; by hand, a tone of A4 is brightest at 440 Hz, at A and at note 45 above C1."""
-    kept, save = [], plots._save
-    monkeypatch.setattr(plots, "_save", lambda figure, path: (kept.append(figure), save(figure, path)))
+    kept, save = [], canvas.save
+    monkeypatch.setattr(canvas, "save", lambda figure, path: (kept.append(figure), save(figure, path)))
     tone = np.sin(2 * np.pi * 440 * np.arange(2 * 12_000) / 12_000).astype(np.float32)
     plots.plot_representations(tone, 12_000, tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()
@@ -220,8 +221,8 @@ def is_png(path, most=400_000):
 
 
 def keep(monkeypatch):
-    kept, save = [], plots._save
-    monkeypatch.setattr(plots, "_save", lambda figure, path: (kept.append(figure), save(figure, path)))
+    kept, save = [], canvas.save
+    monkeypatch.setattr(canvas, "save", lambda figure, path: (kept.append(figure), save(figure, path)))
     return kept
 
 
