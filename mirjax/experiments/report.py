@@ -1,13 +1,13 @@
 """Tables and figures of one or several run folders, from their records and predictions alone.
 
 Convention
----------- A *table* holds what shares a data set, classifier, scaling, protocol, selection and width;
-networks whose n was set freely stand in every table of their kind, and so do the baselines `mfcc`, `majority`
-and `chance`. A *row* is one (architecture, n, input, options), averaged over its seeds. Accuracies are shares
-in [0, 1], shown in %. The mean is the study's, over folds and seeds; clips are weighted so that intervals and
-tests are about that very mean, though folds differ in size. Majority and chance are neither ranked nor
-tested. A cell that lacks folds or decisions is left out with a warning; records that differ in nothing but their
-fingerprint, so come of other data or code under one name, are refused.
+----------
+A *table* holds what shares a data set, classifier, scaling, protocol, selection and width; networks whose n was set
+freely stand in every table of their kind, and so do the baselines `mfcc`, `majority` and `chance`. A *row* is one
+(architecture, n, input, options), averaged over its seeds. Accuracies are shares in [0, 1], shown in %. The mean is the
+study's, over folds and seeds; clips are weighted so that intervals and tests are about that very mean, though folds
+differ in size. Majority and chance are neither ranked nor tested. How records become cells, and which of them are left
+out or refused, is in :mod:`mirjax.experiments.report_cells`.
 
 The trained networks of a data set and protocol share one table, with the baselines of their run folders, each named
 with its classifier; it is about the folds of the trainings, which may be fewer than those of a screening beside them.
@@ -29,19 +29,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from mirjax import metrics, results, statistics
+from mirjax import metrics, statistics
 from mirjax.experiments import render, tag_cells, tag_report, trained
 from mirjax.experiments.curves import Curve, read_curves
 from mirjax.experiments.machines import Machine, compare_machines
 from mirjax.experiments.orderings import BEST_CLAIM, CLAIMS, ORDERING_NOTE, OrderingResult, judge
+from mirjax.experiments.report_cells import UNTESTED, Cell, Clips, canonical, read_cells, sorting_key
 
-NOTHING_YET = "no complete cell of a network or of mfcc yet; run again to go on"
 BASELINES = ("mfcc", "majority", "chance", "boosted_trees")
-UNTESTED = ("majority", "chance")
 MOST_RESAMPLES = 10_000
 SELECTION_NOTES = {
     "legacy": "legacy: chosen on the test folds, optimistic",
@@ -85,7 +83,7 @@ class Row:
     @property
     def setting(self) -> tuple:
         """What tells rows of one table apart."""
-        return (self.architecture, self.n or 0, self.input, _canonical(self.options), self.machine)
+        return (self.architecture, self.n or 0, self.input, canonical(self.options), self.machine)
 
 
 @dataclass(frozen=True, eq=False)
@@ -318,9 +316,9 @@ def summarise(workdirs: Sequence) -> Report:
     """
     if not workdirs:
         raise ValueError("no run folder given; name at least one")
-    cells, clips, warnings, provenance = _read_cells([Path(workdir) for workdir in workdirs])
+    cells, clips, warnings, provenance = read_cells([Path(workdir) for workdir in workdirs])
     of_tags = [cell for cell in cells if isinstance(cell, tag_cells.Cell)]
-    made = _make_tables([cell for cell in cells if isinstance(cell, _Cell)], clips)
+    made = _make_tables([cell for cell in cells if isinstance(cell, Cell)], clips)
     tables = [table for table, _ in made]
     return Report(
         tuple(tables),
@@ -332,192 +330,10 @@ def summarise(workdirs: Sequence) -> Report:
     )
 
 
-# ── from records to cells ─────────────────────────────────────────────────────────────────────────
-
-
-class _Key(NamedTuple):
-    """What a row of a table averages over seeds; options as sorted JSON."""
-
-    dataset: str
-    protocol: str
-    selection: str
-    scaling: str
-    classifier: str
-    architecture: str
-    width: int | None
-    n: int | None
-    input: str
-    options: str
-
-
-@dataclass(frozen=True, eq=False)
-class _Clips:
-    """The clips of a data set under one protocol, by id."""
-
-    ids: list
-    folds: np.ndarray
-    groups: np.ndarray
-    labels: np.ndarray  # class numbers
-    classes: tuple[str, ...]
-
-    @property
-    def weights(self) -> np.ndarray:
-        """Weights that turn the mean over clips into the mean over folds."""
-        _, codes, counts = np.unique(self.folds, return_inverse=True, return_counts=True)
-        return (1 / (counts * len(counts)))[codes]
-
-
-@dataclass(frozen=True, eq=False)
-class _Cell:
-    """One seed of a row: its values by metric, a record of every fold, and its decisions as class numbers."""
-
-    key: _Key
-    seed: object
-    values: dict[str, list[float]]
-    records: list[dict]
-    predicted: np.ndarray | None
-    workdir: Path
-    of_training: bool  # whether its run folder holds trained networks
-
-
-def _canonical(value) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
-
-
-def _order(key) -> tuple:
-    """Sorting key of tuples that hold numbers, text and None."""
-    if isinstance(key, tuple):
-        return tuple(_order(part) for part in key)
-    return (key is not None, isinstance(key, str), key if key is not None else 0)
-
-
-def _read_cells(workdirs: list[Path]):
-    """All complete cells, the clips of each (of a training, dataset, protocol), warnings and provenance."""
-    grouped, splits, prints, provenance = defaultdict(lambda: defaultdict(list)), {}, {}, set()
-    for workdir in workdirs:
-        found = results.read_records(workdir)
-        of_training = any(record["classifier"] == trained.NAME for record in found)
-        for record in found:
-            place = (record["dataset"], record["protocol"])
-            split, first = splits.setdefault(place, (record["split_hash"], workdir))
-            if split != record["split_hash"]:
-                raise ValueError(
-                    f"{record['dataset']} is split differently in {first} and {workdir} "
-                    f"({split}, {record['split_hash']}); report them apart"
-                )
-            versions = ", ".join(f"{name} {version}" for name, version in sorted((record["versions"] or {}).items()))
-            provenance.add(f"commit {record['commit'] or 'unknown'}; {versions or 'versions unknown'}")
-            key = _Key(*(record[name] for name in _Key._fields[:-1]), _canonical(record["options"]))
-            identity = (key, record["seed"], record["fold"], record["metric"])
-            known, first = prints.setdefault(identity, (record["fingerprint"], workdir))
-            if known != record["fingerprint"]:
-                raise ValueError(_different(key, record["seed"], first, workdir))
-            grouped[key, record["seed"], of_training][workdir].append(record)
-    cells, clips = [], {}
-    folds, warnings = _choose_folds(grouped)
-    for (key, seed, of_training), folders in sorted(grouped.items(), key=lambda item: _order(item[0])):
-        problems, place = [], (of_training, *key[:2])
-        for workdir, records in folders.items():  # a cell that several folders hold counts once
-            try:
-                if tag_cells.is_of_tags(records):
-                    cells.append(tag_cells.read_cell(key, seed, workdir, records, folds[place], clips, place))
-                else:
-                    cells.append(_read_cell(key, seed, workdir, records, folds[place], clips, place))
-                break
-            except ValueError as error:
-                problems.append(str(error))
-        else:
-            name = f"{key.dataset}, {key.architecture}, n={key.n}, {key.input}, {key.classifier}, seed {seed}"
-            warnings.append(f"left out: {name}: {'; '.join(problems)}")
-    begun = {cell.key.dataset for cell in cells if cell.key.architecture not in UNTESTED}
-    warnings += [f"{dataset}: {NOTHING_YET}" for dataset in sorted({name for name, _ in splits} - begun)]
-    if not splits:
-        warnings.append(NOTHING_YET)
-    return cells, clips, warnings, sorted(provenance)
-
-
-def _choose_folds(grouped) -> tuple[dict, list[str]]:
-    """The folds of every (of a training, dataset, protocol), and warnings where they are not the same.
-
-    A screening is of all folds, so a cell that lacks one is not complete. A training may be of some, and trainings are
-    compared on those that all their run folders have.
-    """
-    by_folder = defaultdict(lambda: defaultdict(set))
-    for (key, _, of_training), folders in grouped.items():
-        for workdir, records in folders.items():
-            by_folder[of_training, *key[:2]][workdir] |= {record["fold"] for record in records}
-    folds, warnings = {}, []
-    for place, found in by_folder.items():
-        folds[place] = whole = set.union(*found.values())
-        if place[0] and (common := set.intersection(*found.values())):
-            folds[place] = common
-        if folds[place] != whole:
-            warnings.append(
-                f"{place[1]}: tables of trainings are about folds {_listed(folds[place])} of {_listed(whole)}"
-            )
-    for (of_training, *place), own in folds.items():
-        if of_training and (others := folds.get((False, *place), own)) != own:
-            warnings.append(f"{place[0]}: trainings are about folds {_listed(own)}, screenings about {_listed(others)}")
-    return folds, warnings
-
-
-def _listed(folds: set) -> str:
-    return ", ".join(sorted(folds))
-
-
-def _different(key: _Key, seed, first: Path, second: Path) -> str:
-    """What to say of two results for one cell of the same name."""
-    name = f"{key.dataset}, {key.architecture}, n={key.n}, {key.input}, {key.classifier}, seed {seed}"
-    cause = "the data, or the code that made them, differ under one name"
-    if first == second:
-        return f"{name}: {first} holds two different results; {cause}: run again into an empty workdir"
-    return f"{name}: {first} and {second} hold different results; {cause}: rename one data set or report them apart"
-
-
-def _read_cell(key: _Key, seed, workdir: Path, records: list[dict], folds: set, clips: dict, place: tuple) -> _Cell:
-    by_metric = defaultdict(dict)
-    for record in records:
-        by_metric[record["metric"]][record["fold"]] = record
-    missing = {fold for values in by_metric.values() for fold in folds - values.keys()}
-    if missing or "accuracy" not in by_metric:
-        raise ValueError(f"folds {sorted(missing)} are missing" if missing else "its accuracy is missing")
-    values = {metric: [found[fold]["value"] for fold in sorted(folds)] for metric, found in by_metric.items()}
-    records = [by_metric["accuracy"][fold] for fold in sorted(folds)]
-    name, predicted = records[0]["predictions"], None
-    if name is None and key.architecture not in UNTESTED:
-        raise ValueError("it has no decisions")
-    if name is not None:
-        rows = sorted(results.read_predictions(workdir, name), key=lambda row: str(row["id"]))
-        rows = [row for row in rows if row["fold"] in folds or not place[0]]
-        if {row["fold"] for row in rows} != folds:
-            raise ValueError("its decisions are not of the folds of its records")
-        reference = clips.setdefault(place, clips.get(place) or _make_clips(rows))
-        if reference.ids != [row["id"] for row in rows]:
-            raise ValueError("its decisions are about other clips")
-        numbers = {name: number for number, name in enumerate(reference.classes)}
-        predicted = np.array([numbers.get(str(row["prediction"]), -1) for row in rows], np.int32)
-        if abs((predicted == reference.labels) @ reference.weights - np.mean(values["accuracy"])) > 1e-6:
-            raise ValueError("its records and decisions disagree")
-    return _Cell(key, seed, values, records, predicted, workdir, place[0])
-
-
-def _make_clips(rows) -> _Clips:
-    known = {str(row["label"]) for row in rows} | {str(name) for row in rows for name in row["scores"] or ()}
-    classes = tuple(sorted(known))
-    numbers = {name: number for number, name in enumerate(classes)}
-    return _Clips(
-        ids=[row["id"] for row in rows],
-        folds=np.array([str(row["fold"]) for row in rows]),
-        groups=np.array([str(row["id"] if row["group"] is None else row["group"]) for row in rows]),
-        labels=np.array([numbers[str(row["label"])] for row in rows], np.int32),
-        classes=classes,
-    )
-
-
 # ── from cells to tables ──────────────────────────────────────────────────────────────────────────
 
 
-def _make_tables(cells: list[_Cell], clips: dict) -> list[tuple[Table, _Clips]]:
+def _make_tables(cells: list[Cell], clips: dict) -> list[tuple[Table, Clips]]:
     """The tables, each with its clips."""
     families = defaultdict(list)
     begun = {cell.key[:2] for cell in cells if cell.key.classifier == trained.NAME}
@@ -531,27 +347,29 @@ def _make_tables(cells: list[_Cell], clips: dict) -> list[tuple[Table, _Clips]]:
         place = (of_training, *place[:2])
         untested = [c for c in cells if c.key.architecture in UNTESTED and (c.of_training, *c.key[:2]) == place]
         widths = {cell.key.width for cell in family if cell.key.width is not None} or {None}
-        for width in sorted(widths, key=_order):
+        for width in sorted(widths, key=sorting_key):
             chosen = [cell for cell in family if cell.key.width in (width, None)]
             tables.append((_make_table(width, chosen, untested, clips[place]), clips[place]))
     names = ("dataset", "width", "scaling", "classifier", "protocol", "selection")
-    return sorted(tables, key=lambda made: _order(tuple(getattr(made[0], name) for name in names)))
+    return sorted(tables, key=lambda made: sorting_key(tuple(getattr(made[0], name) for name in names)))
 
 
-def _make_rows(cells: list[_Cell], clips: _Clips) -> list[Row]:
+def _make_rows(cells: list[Cell], clips: Clips) -> list[Row]:
     grouped, among_trained = defaultdict(list), any(cell.key.classifier == trained.NAME for cell in cells)
     for cell in cells:
         of_others = among_trained and cell.key.classifier not in (trained.NAME, "none")
         machine = (cell.key.classifier, cell.key.scaling, cell.key.selection) if of_others else ()
         grouped[cell.key.architecture, cell.key.n, cell.key.input, cell.key.options, machine].append(cell)
     rows = []
-    for (architecture, n, kind, options, machine), group in sorted(grouped.items(), key=lambda item: _order(item[0])):
+    for (architecture, n, kind, options, machine), group in sorted(
+        grouped.items(), key=lambda item: sorting_key(item[0])
+    ):
         # Chance and majority come with the run of every selection, and once is enough.
-        group = list({_canonical(cell.seed): cell for cell in group}.values())
+        group = list({canonical(cell.seed): cell for cell in group}.values())
         first = group[0].records[0]
         # What a network's training chose, epochs, is told by its curves.
         chosen = (None if r["classifier"] == trained.NAME else r["hyperparameters"] for c in group for r in c.records)
-        settings = Counter(map(_canonical, chosen))
+        settings = Counter(map(canonical, chosen))
         setting = min(settings, key=lambda text: (-settings[text], text))
         predicted = None
         if all(cell.predicted is not None for cell in group):
@@ -586,7 +404,7 @@ def _mean(values) -> float | None:
     return float(np.mean([np.mean(value) for value in values]))
 
 
-def _make_table(width, cells, untested, clips: _Clips) -> Table:
+def _make_table(width, cells, untested, clips: Clips) -> Table:
     first = next((cell for cell in cells if cell.key.classifier == trained.NAME), cells[0])
     selections = sorted({cell.key.selection for cell in cells if cell.key.classifier == first.key.classifier})
     rows = _make_rows([*cells, *untested], clips)
@@ -654,15 +472,16 @@ def _is_behind(comparison) -> bool:
     return comparison is not None and comparison.p is not None
 
 
-def _kendall(networks: list[Row], clips: _Clips) -> float | None:
+def _kendall(networks: list[Row], clips: Clips) -> float | None:
     seeds = set.intersection(*(set(row.seeds) for row in networks)) if networks else set()
     accuracies = [
-        [row.correct[row.seeds.index(seed)] @ clips.weights for row in networks] for seed in sorted(seeds, key=_order)
+        [row.correct[row.seeds.index(seed)] @ clips.weights for row in networks]
+        for seed in sorted(seeds, key=sorting_key)
     ]
     return statistics.kendall_between_seeds(np.array(accuracies)) if len(seeds) > 1 else None
 
 
-def _seeds_needed(table: Table, ranked: list[Row], clips: _Clips) -> str:
+def _seeds_needed(table: Table, ranked: list[Row], clips: Clips) -> str:
     if len(ranked) < 2:
         return ""
     first, second = ranked[:2]
@@ -749,7 +568,7 @@ def _make_rankings(tables: list[Table]) -> list[Ranking]:
     for table in tables:
         grouped[table.classifier, table.scaling, table.width].append(table)
     rankings = []
-    for (classifier, scaling, width), group in sorted(grouped.items(), key=lambda item: _order(item[0])):
+    for (classifier, scaling, width), group in sorted(grouped.items(), key=lambda item: sorting_key(item[0])):
         if len({table.dataset for table in group}) < 2:
             continue
         ranked = [{row.setting: row for row in table.rows if row.rank} for table in group]

@@ -55,7 +55,7 @@ class Cell:
     """One seed of a row: a record of every fold, and its scores f64[M, K] of the clips.
 
     Attributes:
-        key: as `report._Key`.
+        key: as `report_cells.Key`.
         kind: `many` or `values`.
         values: means over folds, by metric.
     """
