@@ -109,7 +109,7 @@ class RankReport:
         lines = ["# Does the untrained rank predict the trained one?", ""]
         lines += [line for note in self.notes for line in (note, "")]
         if len(self.sets) > 1:
-            lines += self._over_sets() + self._gains()
+            lines += self._over_sets() + self._gains() + self._orderings()
         for found in self.sets:
             lines += _told(found)
         return "\n".join([*lines, NOTE, ""])
@@ -148,6 +148,33 @@ class RankReport:
             lines.append("| " + " | ".join([*map(str, cells), *["–"] * (len(header) - len(cells))]) + " |")
         told = "What training gained, in points of accuracy on the test clips, over the same networks untrained:"
         return [told, "", *lines, ""]
+
+    def _orderings(self) -> list[str]:
+        """A table of the published orderings: the untrained difference of two networks, then the trained one."""
+        of_sets = [{claim: pair for claim, *pair in found.orderings} for found in self.sets]
+        claims = list(dict.fromkeys(claim for pairs in of_sets for claim in pairs))
+        if not claims:
+            return []
+
+        def told(pair):
+            if pair is None:
+                return "–"
+            untrained, trained = pair
+            clear = "*" if trained.low * trained.high > 0 else ""
+            return f"{100 * untrained.difference:+.0f} → {100 * trained.difference:+.0f}{clear}"
+
+        header = ["published ordering", *(found.name for found in self.sets)]
+        lines = ["| " + " | ".join(header) + " |", "|:--" + "|--:" * len(self.sets) + "|"]
+        for claim in claims:
+            lines.append("| " + " | ".join([claim, *(told(pairs.get(claim)) for pairs in of_sets)]) + " |")
+        pairs = [pair for pairs in of_sets for pair in pairs.values()]
+        alike = [u.difference * t.difference > 0 for u, t in pairs]
+        clear = [same for same, (_, t) in zip(alike, pairs, strict=True) if t.low * t.high > 0]
+        what = "Points of the first network over the second, untrained → trained; * if the trained interval leaves out 0:"
+        summed = (
+            f"They point the same way in {sum(alike)} of {len(alike)}, and in {sum(clear)} of the {len(clear)} with *."
+        )
+        return [what, "", *lines, "", summed, ""]
 
     def write(self, out: Path) -> None:
         """Write the table, the text and the figures."""

@@ -173,6 +173,11 @@ def test_several_data_sets_are_summed_up(table, tmp_path):
     for name in ("set", "second"):
         cells = next(line for line in lines if line.startswith(f"| {name} |")).strip("| ").split(" | ")
         assert cells == [name, *numbers, f"{100 * gain.mean():+.1f}", "elm (raw)"]
+    lead = [f"{100 * (means[kind][1] - means[kind][2]):+.0f}" for kind in ("untrained", "trained")]
+    line = next(line for line in lines if line.startswith("| frame_many > frame (everywhere) | "))
+    told = [cell.rstrip("*") for cell in line.strip("| ").split(" | ")[1:]]
+    assert told[0] == " → ".join(lead) and len(told) == 2
+    assert any(line.startswith("They point the same way in ") and " of 4, and in " in line for line in lines)
 
 
 DAMAGED = {
