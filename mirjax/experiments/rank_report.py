@@ -170,7 +170,7 @@ class RankReport:
         pairs = [pair for pairs in of_sets for pair in pairs.values()]
         alike = [u.difference * t.difference > 0 for u, t in pairs]
         clear = [same for same, (_, t) in zip(alike, pairs, strict=True) if t.low * t.high > 0]
-        what = "Points of the first network over the second, untrained → trained; * if the trained interval leaves out 0:"
+        what = "Points of the first network over the second, untrained → trained; * where its interval leaves out 0:"
         summed = (
             f"They point the same way in {sum(alike)} of {len(alike)}, and in {sum(clear)} of the {len(clear)} with *."
         )
