@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mirjax.experiments import rank_table
+from mirjax.experiments import rank_report, rank_table
 from mirjax.models import space
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +64,15 @@ def test_the_page_says_what_the_table_holds(values):
         assert [float(n) for n in numbers[: len(sets) + 1]] == pytest.approx([*expected, np.mean(expected)], abs=0.0051)
         told += 1
     assert told >= 10
+
+
+@pytest.mark.slow
+def test_the_report_of_the_docs_is_of_the_table(tmp_path):
+    """Oracle: what the command makes of the table; the page's own tables stand in it."""
+    report = rank_report.build_report([TABLE], tmp_path).to_markdown()
+    assert (ROOT / "docs" / "rank_correlation_sets.md").read_text(encoding="utf-8") == report
+    tables = [line for line in PAGE.splitlines() if line.startswith("|")]
+    assert len(tables) > 20 and all(line in report for line in tables)
 
 
 def test_the_example_of_the_page_runs(monkeypatch, capsys):
