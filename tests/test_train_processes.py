@@ -15,11 +15,11 @@ LAUNCH = Path(__file__).parents[1] / "launch.py"
 STUDY = '''"""A small training. launch.py run study"""
 from mirjax.experiments.training import Training
 experiment = Training(data="rhythm_small", architectures="tutorial_genre", n="4", folds=("0",), epochs={epochs},
-                      normalise="all", classifiers=(), rule="constant()", optimiser="sgd", learning_rate=0.01,
+                      normalise="all", classifiers=(), rule="constant()", optimiser="sgd", learning_rate=0.002,
                       batch_size=8, seconds={seconds}, seeds=(1,))
 '''
-# Under seed 0 four processes differ by 8e-3 after 20 steps, though by 1e-7 after four: another order of summing makes
-# one of two nearly equal maxima be chosen, and training goes another way. Seeds 1 and 2 have no such edge.
+# At five times this rate rounding grows: another order of summing lets one of two nearly equal maxima be chosen, and
+# weights part by 7e-6 (two processes on one core, seed 1) or 8e-3 (four, seed 0). Here they stay within 2e-7.
 
 
 def start(folder, *overrides, epochs=5, seconds="None", name="study.py"):
@@ -61,7 +61,8 @@ def test_processes_agree_with_one(alone, tmp_path, processes):
     output = finish(start(tmp_path, f"workdir={tmp_path / 'run'}", f"processes={processes}"))
     assert "tutorial_genre" in output
     (curve,) = (tmp_path / "run" / "curves").glob("*.jsonl")
-    assert json.loads(curve.read_text().splitlines()[-1])["step"] == 20
+    rows = [json.loads(line) for line in curve.read_text().splitlines()]
+    assert rows[-1]["step"] == 20 and abs(rows[-1]["train_loss"] - rows[0]["train_loss"]) > 1e-3  # it has learnt
     assert difference(weights(tmp_path / "run"), weights(alone)) < 1e-6
     values = [
         [json.loads(line)["value"] for line in (run / "records.jsonl").read_text().splitlines()]
