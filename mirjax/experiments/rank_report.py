@@ -168,12 +168,8 @@ class RankReport:
         for claim in claims:
             lines.append("| " + " | ".join([claim, *(told(pairs.get(claim)) for pairs in of_sets)]) + " |")
         pairs = [pair for pairs in of_sets for pair in pairs.values()]
-        alike = [u.difference * t.difference > 0 for u, t in pairs]
-        clear = [same for same, (_, t) in zip(alike, pairs, strict=True) if t.low * t.high > 0]
         what = "Points of the first network over the second, untrained → trained; * where its interval leaves out 0:"
-        summed = (
-            f"They point the same way in {sum(alike)} of {len(alike)}, and in {sum(clear)} of the {len(clear)} with *."
-        )
+        summed = f"They {_agreement(pairs)} with *."
         return [what, "", *lines, "", summed, ""]
 
     def write(self, out: Path) -> None:
@@ -249,16 +245,20 @@ def _told(found: SetResult) -> list[str]:
                 f"{100 * d.difference:+.1f} ({100 * d.low:+.1f} … {100 * d.high:+.1f})" for d in (untrained, trained)
             ]
             lines.append(f"| {claim} | {told[0]} | {told[1]} |")
-        alike = sum(u.difference * t.difference > 0 for _, u, t in found.orderings)
-        clear = [(u, t) for _, u, t in found.orderings if t.low * t.high > 0]
-        right = sum(u.difference * t.difference > 0 for u, t in clear)
         lines += [
             "",
-            f"Untrained and trained differences point the same way in {alike} of {len(found.orderings)}, and "
-            f"in {right} of the {len(clear)} where the trained interval leaves out 0.",
+            f"Untrained and trained differences {_agreement([pair for _, *pair in found.orderings])} where the trained "
+            "interval leaves out 0.",
             "",
         ]
     return lines
+
+
+def _agreement(pairs) -> str:
+    """In how many (untrained, trained) differences both have one sign, of all and of those that are clear."""
+    alike = [u.difference * t.difference > 0 for u, t in pairs]
+    clear = [same for same, (_, t) in zip(alike, pairs, strict=True) if t.low * t.high > 0]
+    return f"point the same way in {sum(alike)} of {len(alike)}, and in {sum(clear)} of the {len(clear)}"
 
 
 def _number(value) -> str:

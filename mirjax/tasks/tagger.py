@@ -91,8 +91,8 @@ class Tagger:
             rate = representation.frame_rate
         if getattr(self.task.model, "fixed", False) and key == "representation":
             steps = self.task.model.num_steps
-        if self.context:
-            context = max(1, round(self.context * rate))
+        context = max(1, round(self.context * rate)) if self.context else 0
+        if any(patches.context_surplus(context, steps)):
             if short := [i for i, clip in enumerate(clips) if clip.shape[axis] <= 2 * context]:
                 raise ValueError(
                     f"clip {short[0]} (of {len(clips)}, from 0) is no longer than two contexts of {self.context} s, "
