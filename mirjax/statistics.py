@@ -35,6 +35,7 @@ input, this is conservative).
 What is here
 ------------
 * :func:`bootstrap_interval`, :func:`bootstrap_intervals`: the mean accuracy with its interval
+* :func:`fold_weights`: weights that turn a mean over clips into the mean over folds
 * :func:`compare_with_best`: every architecture against the best one, selection accounted for
 * :func:`paired_difference`: two architectures named beforehand
 * :func:`variance_components`, :func:`kendall_between_seeds`, :func:`seeds_to_separate`: where the uncertainty
@@ -265,6 +266,12 @@ def _as_normal(difference, variance, df):
 
     scale = np.sqrt(variance)
     return scale * stats.norm.isf(stats.t.sf(difference / scale, df)) if variance > 0 else difference
+
+
+def fold_weights(folds) -> np.ndarray:
+    """Weights f64[M], 1 in sum, that turn the mean over clips into the mean over folds; folds [M] are names."""
+    _, codes, counts = np.unique(folds, return_inverse=True, return_counts=True)
+    return (1 / (counts * len(counts)))[codes]
 
 
 def bootstrap_intervals(

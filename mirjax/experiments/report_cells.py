@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mirjax import results
+from mirjax import results, statistics
 from mirjax.experiments import tag_cells, trained
 
 NOTHING_YET = "no complete cell of a network or of mfcc yet; run again to go on"
@@ -49,8 +49,7 @@ class Clips:
     @property
     def weights(self) -> np.ndarray:
         """Weights that turn the mean over clips into the mean over folds."""
-        _, codes, counts = np.unique(self.folds, return_inverse=True, return_counts=True)
-        return (1 / (counts * len(counts)))[codes]
+        return statistics.fold_weights(self.folds)
 
 
 @dataclass(frozen=True, eq=False)

@@ -213,9 +213,9 @@ def _over_clips(windows: _Trained, whole: _Trained, workdirs) -> tuple[float, fl
             of_seed.append([row["prediction"] == row["label"] for row in rows])
         rights.append(np.subtract(*np.array(of_seed, float)))
     groups = np.array([str(row["id"] if row["group"] is None else row["group"]) for row in rows])
-    _, codes, counts = np.unique([row["fold"] for row in rows], return_inverse=True, return_counts=True)
+    weights = statistics.fold_weights([row["fold"] for row in rows])
     nothing = np.zeros((1, len(rows)))  # the difference of each network is taken already
-    found = statistics.paired_difference(np.array(rights), nothing, groups, weights=(1 / (counts * len(counts)))[codes])
+    found = statistics.paired_difference(np.array(rights), nothing, groups, weights=weights)
     return found.low, found.high
 
 

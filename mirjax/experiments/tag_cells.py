@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mirjax import decisions, metrics, results
+from mirjax import decisions, metrics, results, statistics
 from mirjax.experiments import tag_shares
 
 TOLERANCE = 1e-3  # of a metric from stored scores, which have six digits: ties may be new
@@ -46,8 +46,7 @@ class Clips:
     @property
     def weights(self) -> np.ndarray:
         """Weights that turn the mean over clips into the mean over folds."""
-        _, codes, counts = np.unique(self.folds, return_inverse=True, return_counts=True)
-        return (1 / (counts * len(counts)))[codes]
+        return statistics.fold_weights(self.folds)
 
 
 @dataclass(frozen=True, eq=False)
