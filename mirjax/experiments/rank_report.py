@@ -135,18 +135,22 @@ class RankReport:
         return [*lines, ""]
 
     def _gains(self) -> list[str]:
-        """A table of what training gained on every data set, over the last untrained method of each."""
-        header = ["data set", "networks", "trained seeds", "test clips", "trained, median", "better trained", "gain"]
-        header += ["over"]
+        """A table of what training made of every data set, beside the last untrained method of each."""
+        header = ["data set", "networks", "trained seeds", "halves agree", "ceiling", "test clips", "trained, median"]
+        header += ["better trained", "gain", "over"]
         lines = ["| " + " | ".join(header) + " |", "|:--" + "|--:" * (len(header) - 2) + "|:--|"]
         for found in self.sets:
             accuracy, method = found.trained.means, list(found.untrained)[-1:]
             gains = [accuracy - found.untrained[name] for name in method]
-            cells = [found.name, len(accuracy), found.trained.values.shape[1], found.num_clips]
+            ceiling = (None, None) if found.ceiling is None else (found.ceiling.halves, found.ceiling.perfect)
+            cells = [found.name, len(accuracy), found.trained.values.shape[1], *map(_number, ceiling), found.num_clips]
             cells += [f"{100 * np.median(accuracy):.1f}", *(f"{np.sum(gain > 0)}" for gain in gains)]
             cells += [*(f"{100 * gain.mean():+.1f}" for gain in gains), *method]
             lines.append("| " + " | ".join([*map(str, cells), *["–"] * (len(header) - len(cells))]) + " |")
-        told = "What training gained, in points of accuracy on the test clips, over the same networks untrained:"
+        told = (
+            "What training gained, in points of accuracy on the test clips, over the same networks untrained, and how "
+            "well two halves of the trained seeds rank networks alike (no method can be expected above the ceiling):"
+        )
         return [told, "", *lines, ""]
 
     def _orderings(self) -> list[str]:

@@ -49,6 +49,14 @@ def table(tmp_path):
     return path, {kind: np.array([each[n] for n in NETWORKS]) for kind, each in correct.items()}
 
 
+def renamed(path):
+    """The same table of a set of another name."""
+    other = path.with_name("renamed.csv")
+    header, _, rows = path.read_text().partition("\n")
+    other.write_text(f"{header}\n{rows.replace(',set,', ',renamed,')}")
+    return other
+
+
 def mean_scores(correct):
     """Right decisions of every network, of all seeds: whole numbers, so ties are ties."""
     return {kind: each.sum(axis=(1, 2)) / each[0].size for kind, each in correct.items()}
@@ -136,6 +144,8 @@ def test_noise_of_seeds(table, tmp_path):
     single.write_text("".join(line for line in lines if not ("trained,trained" in line and ",,1," in line)))
     report = rank_report.build_report([single], tmp_path / "single")
     assert report.sets[0].ceiling is None and "With one trained seed the intervals compare" in report.to_markdown()
+    lines = rank_report.build_report([single, renamed(single)], tmp_path / "two").to_markdown().splitlines()
+    assert sum(" | 8 | 1 | – | – | 73 | " in line for line in lines) == 2
 
 
 def test_a_written_table_reads_back(table, tmp_path):
@@ -146,7 +156,10 @@ def test_a_written_table_reads_back(table, tmp_path):
 
 
 def test_several_data_sets_are_summed_up(table, tmp_path):
-    """Oracle: the mean of the correlations of each; the second set is the first with its networks' names turned."""
+    """Oracle: the mean of the correlations of each; the second set is the first with its networks' names turned.
+
+    Two seeds agree by scipy's Spearman h, and the ceiling is √(2 h / (1 + h)).
+    """
     path, correct = table
     other = tmp_path / "other.csv"
     rows = list(csv.DictReader(open(path, encoding="utf-8", newline="")))
@@ -169,7 +182,9 @@ def test_several_data_sets_are_summed_up(table, tmp_path):
     assert line.split(" | ")[4] == f"{np.mean(left):.2f}" and left[0] != left[1]
     means = mean_scores(correct)
     gain = means["trained"] - means["untrained"]
-    numbers = ["8", "2", "73", f"{100 * np.median(means['trained']):.1f}", f"{(gain > 0).sum()}"]
+    halves = stats.spearmanr(*correct["trained"].sum(2).T).statistic
+    noise = [f"{halves:.2f}", f"{np.sqrt(2 * halves / (1 + halves)):.2f}"]
+    numbers = ["8", "2", *noise, "73", f"{100 * np.median(means['trained']):.1f}", f"{(gain > 0).sum()}"]
     for name in ("set", "second"):
         cells = next(line for line in lines if line.startswith(f"| {name} |")).strip("| ").split(" | ")
         assert cells == [name, *numbers, f"{100 * gain.mean():+.1f}", "elm (raw)"]
