@@ -29,7 +29,7 @@ import numpy as np
 from mirjax import config
 from mirjax.config import UsageError
 from mirjax.data import loader
-from mirjax.experiments import cells, screening
+from mirjax.experiments import cells, screening, screening_run
 from mirjax.experiments.experiment import Experiment
 from mirjax.experiments.store import BLOCK
 
@@ -166,7 +166,7 @@ class BatchNormStudy(Experiment):
         kept = [field.name for field in dataclasses.fields(self) if field.name not in _ELSEWHERE]
         return config.plain({name: getattr(self, name) for name in kept})
 
-    def worker(self, sources: list, progress: bool) -> cells.Run:
+    def worker(self, sources: list, progress: bool) -> screening_run.Run:
         """What computes the study; `options` of its records tell batch_norm, batch_size and order."""
         return _Run(self, sources, progress)
 
@@ -246,7 +246,7 @@ def _compiled(module):
     return jax.jit(module.representation), jax.jit(embed)
 
 
-class _Run(cells.Run):
+class _Run(screening_run.Run):
     """The study at work; `screening` is the study."""
 
     def cells(self, clips) -> Iterator[cells.Cell]:

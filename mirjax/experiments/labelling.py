@@ -12,7 +12,7 @@ import numpy as np
 
 from mirjax.config import UsageError
 from mirjax.data import loader
-from mirjax.experiments import cells
+from mirjax.experiments import screening_run
 from mirjax.models import zoo
 
 _DESCRIPTION = "labeller.json"
@@ -131,7 +131,7 @@ def fit_labeller(screening, *, progress: bool = True) -> Labeller:
         raise UsageError("input=standardised_train differs by fold; a labeller takes raw or standardised")
     if not isinstance(screening.architectures[0], str):
         raise UsageError("a labeller is saved by the name of its architecture; give a name of the zoo")
-    work = cells.Run(screening, screening.sources(), progress)
+    work = screening_run.Run(screening, screening.sources(), progress)
     (clips,), (network,) = work.load(), work.networks
     partition = work.divide(clips)
     seed = screening.seeds[0]
@@ -139,7 +139,7 @@ def fit_labeller(screening, *, progress: bool = True) -> Labeller:
     x, _ = work.network_features(network, clips, [seed], moments)[seed]
     grid = grids.make_grid(screening.classifiers[0], x, clips.labels, scaling=screening.scaling[0], seed=seed)
     pairs = [(fold.train, fold.test if fold.valid is None else fold.valid) for fold in partition.folds]
-    scores = np.mean([cells.accuracies(grid, clips.labels, train, valid) for train, valid in pairs], axis=0)
+    scores = np.mean([screening_run.accuracies(grid, clips.labels, train, valid) for train, valid in pairs], axis=0)
     best = int(scores.argmax())
     return Labeller(
         architecture=network.name,

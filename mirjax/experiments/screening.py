@@ -18,7 +18,7 @@ import numpy as np
 from mirjax import classifiers, config
 from mirjax.config import UsageError
 from mirjax.data import catalogue, loader
-from mirjax.experiments import cells, shards
+from mirjax.experiments import cells, screening_run, shards
 from mirjax.experiments.cells import SAMPLE_RATE
 from mirjax.experiments.experiment import Experiment
 from mirjax.models import zoo
@@ -214,9 +214,9 @@ class Screening(Experiment):
         """The run folder, or that of a part beside it."""
         return workdir if self.shard is None else shards.folder(workdir, self.shard)
 
-    def worker(self, sources: list, progress: bool) -> cells.Run:
+    def worker(self, sources: list, progress: bool) -> screening_run.Run:
         """What computes the cells."""
-        return cells.Run(self, sources, progress)
+        return screening_run.Run(self, sources, progress)
 
     def as_part(self, rank: int, count: int) -> "Screening":
         """What process `rank` of `count` computes: its part, unless a part was asked for."""
@@ -247,7 +247,7 @@ class Screening(Experiment):
             raise UsageError(f"shard={self.shard}: parts hold records; the table of features is made in one piece")
         if "standardised_train" in self.input:
             raise UsageError("input=standardised_train differs by fold; ask for features of raw or standardised input")
-        return cells.Run(self, self.sources(), progress).tables()
+        return screening_run.Run(self, self.sources(), progress).tables()
 
 
 def open_sources(data, data_dir, group) -> list:

@@ -37,7 +37,7 @@ import numpy as np
 
 from mirjax import config, metrics
 from mirjax.config import UsageError
-from mirjax.experiments import cells, screening
+from mirjax.experiments import cells, screening, screening_run
 from mirjax.experiments.experiment import Experiment
 
 ARCHITECTURES = ("mfcc_elm", "mfcc_elm_loo", "mfcc_svm", "parts_elm_loo", "esn")
@@ -225,7 +225,7 @@ class SequenceStudy(Experiment):
             {name: getattr(self, name) for name in kept} | {"front_end": dataclasses.asdict(self.front_end)}
         )
 
-    def worker(self, sources: list, progress: bool) -> cells.Run:
+    def worker(self, sources: list, progress: bool) -> screening_run.Run:
         """What computes the study: `architecture` of its records is the method, `options` what it was fitted on."""
         return _Run(self, sources, progress)
 
@@ -251,7 +251,7 @@ class SequenceStudy(Experiment):
 # ── the work ──────────────────────────────────────────────────────────────────────────────────────
 
 
-class _Run(cells.Run):
+class _Run(screening_run.Run):
     """The study at work; `screening` is the study."""
 
     def __init__(self, study, sources, progress):
@@ -366,7 +366,7 @@ class _Statistics:
         self.grid = grid.make_grid(GRID_OF[cell.architecture], self.x, self.labels, scaling="standard", seed=self.seed)
 
     def choose(self, fold, partition):
-        return cells.select(self.grid, self.labels, fold, partition, self.run.selection(partition))
+        return screening_run.select(self.grid, self.labels, fold, partition, self.run.selection(partition))
 
     def fit(self, chosen, rows, test):
         labels, scores = self.grid.scores(chosen, rows, test)

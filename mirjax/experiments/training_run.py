@@ -18,10 +18,11 @@ import jax
 import numpy as np
 
 from mirjax import checkpoint, config, processes, train
+from mirjax.classifiers import DETERMINISTIC
 from mirjax.config import UsageError
 from mirjax.data import patches
 from mirjax.data.loader import fit_length
-from mirjax.experiments import cells, frame_mixture, labels, recipes, thresholds
+from mirjax.experiments import cells, frame_mixture, labels, recipes, screening_run, thresholds
 from mirjax.experiments.fitting import Fitting, Fold
 from mirjax.models import taggers
 from mirjax.signal.representations import Waveform
@@ -48,7 +49,7 @@ class Trainee(cells.Architecture):
         return super().program if self.num_samples else ""
 
 
-class Run(cells.Run):
+class Run(screening_run.Run):
     """A training at work; `screening` is the experiment."""
 
     def __init__(self, experiment, sources, progress: bool):
@@ -173,7 +174,7 @@ class Run(cells.Run):
             for name in ("chance", "majority"):
                 yield cells.Cell(name, None, "raw", {}, 0, "none", "none")
             for classifier in experiment.classifiers:
-                for seed in (0,) if classifier in cells.DETERMINISTIC else experiment.seeds:
+                for seed in (0,) if classifier in DETERMINISTIC else experiment.seeds:
                     yield cells.Cell("mfcc", None, "raw", {}, seed, classifier, "standard")
             yield from frame_mixture.cells_of(experiment)
         for network in self.networks_of(clips):

@@ -11,7 +11,7 @@ from scipy import signal, stats
 from mirjax import config, features, results
 from mirjax.config import UsageError
 from mirjax.data import loader
-from mirjax.experiments import batchnorm, batchnorm_report, cells
+from mirjax.experiments import batchnorm, batchnorm_report, screening_run
 from mirjax.experiments.batchnorm import BatchNormStudy
 from mirjax.experiments.batchnorm_report import WITHOUT
 from mirjax.results import RECORD_FIELDS, ConfigMismatch
@@ -237,7 +237,7 @@ def test_records_and_report(finished, tmp_path):
 def test_a_run_resumes_and_grows(finished, tmp_path, monkeypatch):
     """Identity: broken off and extended by a seed, the records are those of an undisturbed run, timings aside."""
     study, records, workdir = finished
-    classify, count = cells.Run.classify, iter(range(100))
+    classify, count = screening_run.Run.classify, iter(range(100))
 
     def break_off(*arguments):
         if next(count) == 3:
@@ -245,7 +245,7 @@ def test_a_run_resumes_and_grows(finished, tmp_path, monkeypatch):
         return classify(*arguments)
 
     first = dataclasses.replace(study, seeds=1)
-    monkeypatch.setattr(cells.Run, "classify", break_off)
+    monkeypatch.setattr(screening_run.Run, "classify", break_off)
     with pytest.raises(KeyboardInterrupt):
         first.run(tmp_path / "run", progress=False)
     monkeypatch.undo()

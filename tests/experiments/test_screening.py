@@ -209,10 +209,10 @@ def test_split_data_is_chosen_on_validation_and_fitted_on_train(screening, tmp_p
 
 def test_standardised_train_sees_training_clips_only(screening, sounds, tmp_path):
     """Oracle: numpy's moments of the log-mel of the training clips of each fold."""
-    from mirjax.experiments import cells
+    from mirjax.experiments import screening_run
 
     study = dataclasses.replace(screening, input="standardised_train")
-    work = cells.Run(study, [dataset.open_source(str(sounds))], False)
+    work = screening_run.Run(study, [dataset.open_source(str(sounds))], False)
     (clips,) = work.load()
     partition = work.divide(clips)
     network = study.networks()[0]

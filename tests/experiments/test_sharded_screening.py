@@ -13,7 +13,7 @@ import pytest
 from mirjax import config, results
 from mirjax.config import UsageError
 from mirjax.data import dataset
-from mirjax.experiments import cells, report, shards
+from mirjax.experiments import report, screening_run, shards
 from mirjax.experiments.screening import Screening
 from mirjax.experiments.shards import Unit
 
@@ -64,7 +64,7 @@ def nothing_computed(monkeypatch):
     def compute(*_):
         raise AssertionError("a cell is computed though it is there")
 
-    monkeypatch.setattr(cells.Run, "compute", compute)
+    monkeypatch.setattr(screening_run.Run, "compute", compute)
 
 
 def untimed(folder):
@@ -209,7 +209,7 @@ def test_units_larger_than_a_share_are_cut_by_seeds(screening):
     assert sum((unit.seeds for unit in cut[1:]), ()) == tuple(range(9))
     assert len(cut) > 3
     source = dataset.open_source("rhythm_small")
-    run = cells.Run(study, [source], False)
+    run = screening_run.Run(study, [source], False)
     for cell in run.cells(source):
         assert sum(shards.holds([unit], "rhythm_small", cell) for unit in cut) == 1
         assert not shards.holds(cut, "digits_small", cell)
