@@ -268,9 +268,11 @@ def attenuation(untrained, trained, *, kind="spearman") -> Attenuation:
 
     One-way ANOVA on each side, networks as groups: MS_b between networks, MS_w within them. The reliability of a
     mean over S seeds is rel = (MS_b − MS_w) / MS_b, which is the intraclass correlation of one seed stepped up by
-    Spearman and Brown, and r / √(rel_u · rel_t) is Spearman's correction. It is exact for Pearson's correlation and
-    close for Spearman's; seed noise must be of like size in all networks only on average. What the choice of clips
-    does is not in it; both sides met the same clips, and that part of the noise, which they share, remains.
+    Spearman and Brown, and r / √(rel_u · rel_t) is Spearman's correction. For Spearman's correlation the reliabilities
+    are those of ranks, given seed by seed: where most networks are no better than chance, a few good ones make scores
+    reliable while most ranks are noise. The correction is exact for Pearson's correlation and close for Spearman's;
+    seed noise must be of like size in all networks only on average. What the choice of clips does is not in it; both
+    sides met the same clips, and that part of the noise, which they share, remains.
 
     Args:
         untrained: `[A, S]` (or `[A, S, M]`, of which the mean over clips is taken).
@@ -291,7 +293,10 @@ def attenuation(untrained, trained, *, kind="spearman") -> Attenuation:
     sides, _ = _sides(untrained, trained)
     means = [_means(side) for side in sides]
     observed = float(spearman(*means) if kind == "spearman" else _pearson(*means))
-    reliabilities = [_reliability(_by_seed(side)) for side in sides]
+    of_seeds = [_by_seed(side) for side in sides]
+    if kind == "spearman":
+        of_seeds = [_ranks(values.T).T for values in of_seeds]
+    reliabilities = [_reliability(values) for values in of_seeds]
     lacking = [name for name, rel in zip(("untrained", "trained"), reliabilities, strict=True) if rel is None]
     noise = [name for name, rel in zip(("untrained", "trained"), reliabilities, strict=True) if rel == 0]
     if lacking:
@@ -308,7 +313,8 @@ def noise_ceiling(trained, *, kind="spearman", seed=0) -> NoiseCeiling:
 
     All ways to draw two disjoint halves of ⌊S / 2⌋ seeds are averaged (a sample of them beyond `MOST_SPLITS`). A half
     has reliability r; all S seeds have k r / (1 + (k − 1) r) with k = S / ⌊S / 2⌋ (Spearman and Brown), and no ranking
-    can be expected to correlate with the measured one better than the root of that.
+    can be expected to correlate with the measured one better than the root of that (where most networks are no better
+    than chance, not even that well).
 
     Args:
         trained: `[A, S]` or `[A, S, M]`, at least two seeds.
@@ -316,7 +322,7 @@ def noise_ceiling(trained, *, kind="spearman", seed=0) -> NoiseCeiling:
         seed: of the sample of halves.
 
     Returns:
-        The three correlations; NaN for `perfect` where halves correlate negatively.
+        The three correlations; NaN for `repeat` and `perfect` where halves correlate negatively.
 
     Raises:
         ValueError: fewer than two seeds or networks, or an unknown kind.
@@ -332,8 +338,10 @@ def noise_ceiling(trained, *, kind="spearman", seed=0) -> NoiseCeiling:
     correlate = spearman if kind == "spearman" else kendall
     halves = float(np.mean(correlate(scores[:, first].mean(-1).T, scores[:, second].mean(-1).T)))
     times = num_seeds / half
+    if not halves >= 0:
+        return NoiseCeiling(halves, math.nan, math.nan)
     repeat = times * halves / (1 + (times - 1) * halves)
-    return NoiseCeiling(halves, repeat, math.sqrt(repeat) if repeat >= 0 else math.nan)
+    return NoiseCeiling(halves, repeat, math.sqrt(repeat))
 
 
 def _halves(num_seeds, half, seed):

@@ -207,16 +207,37 @@ def test_reliability_of_a_published_table():
     assert found.disattenuated == pytest.approx(1 / found.reliability_trained) and "beyond 1" in found.note
 
 
-@pytest.mark.parametrize("kind, true", [("pearson", 0.7), ("spearman", 6 / np.pi * np.arcsin(0.35))])
-def test_disattenuated_correlation_is_that_without_noise(kind, true):
-    """Oracle: simulation; normal abilities correlated by 0.7 and noisy seeds, reliabilities 0.75 and 0.9."""
+@pytest.mark.parametrize(
+    "kind, ranked", [("pearson", lambda r: r), ("spearman", lambda r: 6 / np.pi * np.arcsin(r / 2))]
+)
+def test_disattenuated_correlation_is_that_without_noise(kind, ranked):
+    """Oracle: simulation; normal abilities correlated by 0.7 and noisy seeds, reliabilities 0.75 and 0.9.
+
+    One seed then has 0.5 and 0.75, of ranks 6/π arcsin(r/2), which three seeds step up to 3 r / (1 + 2 r).
+    """
+    true, expected = ranked(0.7), [3 * r / (1 + 2 * r) for r in (ranked(0.5), ranked(0.75))]
     rng = np.random.default_rng(8)
     drawn = [scores(rng, networks=60, seeds=3, rho=0.7, deviations=(1, np.sqrt(1 / 3))) for _ in range(300)]
     found = [rankings.attenuation(*sides, kind=kind) for sides in drawn]
-    assert np.mean([f.reliability_untrained for f in found]) == pytest.approx(0.75, abs=0.02)
-    assert np.mean([f.reliability_trained for f in found]) == pytest.approx(0.9, abs=0.02)
+    assert np.mean([f.reliability_untrained for f in found]) == pytest.approx(expected[0], abs=0.02)
+    assert np.mean([f.reliability_trained for f in found]) == pytest.approx(expected[1], abs=0.02)
     assert np.mean([f.observed for f in found]) < true - 0.08
     assert np.mean([f.disattenuated for f in found]) == pytest.approx(true, abs=0.02)
+
+
+def test_noise_of_ranks_where_most_networks_are_at_chance():
+    """Oracle: simulation; 40 networks within a point of chance, 20 far above, seen twice through noise of 3.5 points.
+
+    Both sides rank the same abilities, so the correlation without noise is 1.
+    """
+    rng, of_ranks, of_scores = np.random.default_rng(14), [], []
+    for _ in range(200):
+        ability = np.concatenate([rng.normal(0, 0.01, 40), rng.uniform(0.1, 0.6, 20)])
+        sides = ability[:, None] + rng.normal(0, 0.035, (2, 60, 2))
+        found, blind = rankings.attenuation(*sides), rankings.attenuation(*sides, kind="pearson")
+        of_ranks.append(found.disattenuated)
+        of_scores.append(found.observed / np.sqrt(blind.reliability_untrained * blind.reliability_trained))
+    assert np.mean(of_scores) < 0.8 and 0.84 < np.mean(of_ranks) < 1
 
 
 def test_attenuation_says_what_it_does_not_know():
@@ -243,6 +264,14 @@ def test_noise_ceiling_of_few_seeds_by_hand():
     assert len({frozenset(map(frozenset, pair)) for pair in pairs}) == len(pairs) == 15
     assert all(not set(a) & set(b) for a, b in pairs)
     assert len(rankings._halves(20, 10, 0)) == rankings.MOST_SPLITS
+
+
+@pytest.mark.parametrize("trained, halves", [([[1, 3], [2, 2], [3, 1]], -1), ([[1, 2, 3], [2, 3, 1], [3, 1, 2]], -0.5)])
+def test_seeds_that_disagree_have_no_ceiling(trained, halves):
+    """Hand-worked: two seeds rank three networks the other way round, three of them in a circle."""
+    found = rankings.noise_ceiling(trained)
+    assert found.halves == pytest.approx(halves)
+    assert np.isnan(found.repeat) and np.isnan(found.perfect)
 
 
 @pytest.mark.parametrize("seeds", [3, 4])
