@@ -50,16 +50,19 @@ class CurveWriter:
         step: from which the training goes on; 0 at the start.
         tensorboard: write `WORKDIR/tensorboard/NAME` too; UsageError without tensorboardX.
         writes: False in all processes but the first: nothing is written.
+
+    Attributes:
+        earlier: seconds of the epochs made before the training was interrupted.
     """
 
     def __init__(self, folder, name: str, step: int, tensorboard: bool, writes: bool):
-        self._file, self._board, self._seconds = None, None, 0.0
+        self._file, self._board, self.earlier = None, None, 0.0
         if not writes:
             return
         path = Path(folder) / "curves" / f"{name}.jsonl"
         path.parent.mkdir(exist_ok=True)
         kept = [row for row in _read(path) if row["step"] <= step]
-        self._seconds = kept[-1]["seconds"] if kept else 0.0
+        self.earlier = kept[-1]["seconds"] if kept else 0.0
         unfinished = path.with_name(f".{path.name}")  # a kill in between must not lose the epochs of the checkpoint
         unfinished.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
         unfinished.replace(path)
@@ -75,7 +78,7 @@ class CurveWriter:
         """Append an epoch; its `seconds` count from the very start, whatever interruptions there were."""
         if self._file is None:
             return
-        row = row | {"seconds": round(self._seconds + row["seconds"], 3)}
+        row = row | {"seconds": round(self.earlier + row["seconds"], 3)}
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
         if self._board is not None:

@@ -48,6 +48,7 @@ class Fitting:
         self.clips = self._without_context(self.clips)
         self.validated = None  # what it says of the validation clips, kept of tags: their thresholds are chosen by it
         self.first = jax.process_index() == 0
+        self.earlier = 0.0  # seconds of its epochs before it was interrupted
 
     def _steps(self, samples: int) -> int:
         """Samples as steps of what patches are cut of."""
@@ -196,6 +197,7 @@ class Fitting:
             _log.info("%s goes on from step %d", name, int(found["state"].step))
         begun, total = int(step.host(state.step)), epochs * batches.steps_per_epoch
         curve = curves.CurveWriter(self.run_.folder, name, begun, experiment.tensorboard, self.first)
+        self.earlier += curve.earlier
         with _bar(total, begun, f"  {name}", self.run_.progress) as bar:
             try:
                 state, best = train.fit(

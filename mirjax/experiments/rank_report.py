@@ -4,13 +4,17 @@ A *method* is one way to score a network without training it: a classifier on it
 input; a proxy; the vote of several (mean rank of the last untrained method, SynFlow and NASWOT). Its correlation with
 the trained accuracy is over the networks of one data set, on the same test clips, with a 95 % interval from a bootstrap
 over networks, which bring their seeds, and clips (`mirjax.rankings`). Proxies have no scale: their values are ranks
-among the networks, seed by seed, and where one is not finite the network is none of its. A method that lacks some
-networks is judged on the others.
+among the networks, seed by seed, and where one is not finite the network is none of its.
+
+All networks of a method have the same seeds. A seed that fewer than three in four of them have (a run that goes on) is
+not used yet; a network that lacks one of the others (a training that diverged, a proxy that is not finite) is left out,
+for all methods where it is not trained or not screened. What is left out is said.
 
 Files: `table.csv` (`rank_table`), `report.md`, `rank_scatter.png`, `rank_correlations.png`.
-Names: `RankReport`, `SetResult`, `MethodResult`, `Scores`, `build_report`.
+Names: `RankReport`, `SetResult`, `MethodResult`, `Ordering`, `Scores`, `build_report`.
 """
 
+import collections
 import dataclasses
 from pathlib import Path
 
@@ -26,13 +30,17 @@ VOTERS = ("synflow", "naswot")
 SIZES = ("num_parameters", "gigaflops")
 INPUT = "linear_on_pooled_input"  # one value for every network that hears alike
 FEWEST = 3  # networks that have a rank
+MOST = 0.75  # of the networks have a seed that is used
+NAMED = 8  # networks, of those that are left out
 NOTE = (
     "Intervals: 95 %, bootstrap over networks, which bring their seeds, and clips, drawn one by one. Given size: "
     "Spearman with the ranks of parameters and FLOPs taken out; given size, input: and that of a linear classifier on "
     "the pooled input, which tells spectrogram from waveform. Without seed noise: correlation over the root of both "
-    "reliabilities. Regret@k: points lost by training only the k networks that rank first, against the best of all. "
-    "Standardised input: by one mean and deviation of the whole set, test clips (not their labels) included; trained "
-    "networks standardise by their training clips."
+    "reliabilities, which are those of ranks. Regret@k: points lost by training only the k networks that rank first, "
+    "against the best of all. Where data come in folds, trained networks give the clips that validate up, and "
+    "untrained classifiers, whose settings are chosen in inner folds, are fitted to them. Standardised input: by one "
+    "mean and deviation of the whole set, test clips (not their labels) included; trained networks standardise by "
+    "their training clips."
 )
 
 
@@ -44,7 +52,7 @@ class Scores:
       values: f64[A, S], higher is better; S seeds. Of proxies, ranks among the networks from 1.
       correct: bool[A, S, M] decisions on the test clips, or None (proxies).
       seconds: median over networks of their quickest seed (the first one compiles).
-      epochs: int[A, S], of trainings; None of others.
+      epochs: int[N], of N trainings (one a fold); None of others.
     """
 
     values: np.ndarray
@@ -78,6 +86,24 @@ class MethodResult:
     seconds: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Ordering:
+    """A published ordering of two networks: their differences untrained and trained.
+
+    `clear`: the trained interval leaves out 0, over several seeds (one shows how two trainings differ, not networks).
+    """
+
+    claim: str
+    untrained: statistics.Difference
+    trained: statistics.Difference
+    clear: bool
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both differences have one sign."""
+        return self.untrained.difference * self.trained.difference > 0
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class SetResult:
     """One data set: its networks, what training made of them, and every method."""
@@ -88,8 +114,14 @@ class SetResult:
     ceiling: rankings.NoiseCeiling | None
     methods: tuple[MethodResult, ...]
     untrained: dict[str, np.ndarray]
-    orderings: tuple[tuple, ...]
+    orderings: tuple[Ordering, ...]
     num_clips: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def several(self) -> bool:
+        """Whether networks were trained under several seeds."""
+        return self.trained.values.shape[1] > 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -132,7 +164,8 @@ class RankReport:
         for name, correlations, left, loss in rows:
             numbers = [_number(value) for value in (*correlations, np.mean(correlations), left)]
             lines.append("| " + " | ".join([name, *numbers, f"{loss:.1f}" if np.isfinite(loss) else "–"]) + " |")
-        return [*lines, ""]
+        lacking = dict.fromkeys(name for table in tables for name in table if name not in common)
+        return [*lines, ""] + ([f"Not on all data sets: {', '.join(lacking)}.", ""] if lacking else [])
 
     def _gains(self) -> list[str]:
         """A table of what training made of every data set, beside the last untrained method of each."""
@@ -143,7 +176,8 @@ class RankReport:
             accuracy, method = found.trained.means, list(found.untrained)[-1:]
             gains = [accuracy - found.untrained[name] for name in method]
             ceiling = (None, None) if found.ceiling is None else (found.ceiling.halves, found.ceiling.perfect)
-            cells = [found.name, len(accuracy), found.trained.values.shape[1], *map(_number, ceiling), found.num_clips]
+            num_seeds = found.trained.values.shape[1]
+            cells = [found.name, len(accuracy), num_seeds, *map(_number, ceiling), found.num_clips]
             cells += [f"{100 * np.median(accuracy):.1f}", *(f"{np.sum(gain > 0)}" for gain in gains)]
             cells += [*(f"{100 * gain.mean():+.1f}" for gain in gains), *method]
             lines.append("| " + " | ".join([*map(str, cells), *["–"] * (len(header) - len(cells))]) + " |")
@@ -155,25 +189,25 @@ class RankReport:
 
     def _orderings(self) -> list[str]:
         """A table of the published orderings: the untrained difference of two networks, then the trained one."""
-        of_sets = [{claim: pair for claim, *pair in found.orderings} for found in self.sets]
-        claims = list(dict.fromkeys(claim for pairs in of_sets for claim in pairs))
+        of_sets = [{each.claim: each for each in found.orderings} for found in self.sets]
+        claims = list(dict.fromkeys(claim for found in of_sets for claim in found))
         if not claims:
             return []
 
-        def told(pair):
-            if pair is None:
+        def told(each):
+            if each is None:
                 return "–"
-            untrained, trained = pair
-            clear = "*" if trained.low * trained.high > 0 else ""
-            return f"{100 * untrained.difference:+.0f} → {100 * trained.difference:+.0f}{clear}"
+            return f"{100 * each.untrained.difference:+.0f} → {100 * each.trained.difference:+.0f}{'*' * each.clear}"
 
         header = ["published ordering", *(found.name for found in self.sets)]
         lines = ["| " + " | ".join(header) + " |", "|:--" + "|--:" * len(self.sets) + "|"]
         for claim in claims:
-            lines.append("| " + " | ".join([claim, *(told(pairs.get(claim)) for pairs in of_sets)]) + " |")
-        pairs = [pair for pairs in of_sets for pair in pairs.values()]
-        what = "Points of the first network over the second, untrained → trained; * where its interval leaves out 0:"
-        summed = f"They {_agreement(pairs)} with *."
+            lines.append("| " + " | ".join([claim, *(told(found.get(claim)) for found in of_sets)]) + " |")
+        what = (
+            "Points of the first network over the second, untrained → trained; * where the trained interval, over "
+            "several seeds, leaves out 0:"
+        )
+        summed = f"They {_agreement([each for found in of_sets for each in found.values()], 'with *')}."
         return [what, "", *lines, "", summed, ""]
 
     def write(self, out: Path) -> None:
@@ -195,15 +229,17 @@ class RankReport:
 def _told(found: SetResult) -> list[str]:
     """What the report says of a data set."""
     accuracy, epochs, num_seeds = found.trained.means, found.trained.epochs, found.trained.values.shape[1]
+    trainings = epochs.size / accuracy.size / num_seeds  # a cell: its folds
     lines = [
         f"## {found.name}",
         "",
         f"{len(found.networks)} networks, {num_seeds} trained seed{'s'[: num_seeds > 1]}, {found.num_clips} "
         f"test clips. Trained accuracy from {100 * accuracy.min():.1f} to {100 * accuracy.max():.1f} %, median "
         f"{100 * np.median(accuracy):.1f} %; best: {found.networks[int(accuracy.argmax())]}. A training took "
-        f"{found.trained.seconds:.0f} s and {np.median(epochs):.0f} epochs (median; {epochs.min()} to "
+        f"{found.trained.seconds / trainings:.0f} s and {np.median(epochs):.0f} epochs (median; {epochs.min()} to "
         f"{epochs.max()}, which {np.sum(epochs == epochs.max())} of {epochs.size} reached).",
         "",
+        *(line for note in found.notes for line in (note, "")),
     ]
     if num_seeds == 1:
         lines.append(
@@ -237,6 +273,12 @@ def _told(found: SetResult) -> list[str]:
     cells += [f"{100 * random[k]:.1f}" if k in random else "–" for k in TOP]
     lines += ["| " + " | ".join([*cells, "0"]) + " |", ""]
     lacking = [e for e in found.methods if e.num_networks < len(found.networks)]
+    told_of_noise: dict[str, list[str]] = {}
+    for each in found.methods:
+        if found.several and each.attenuation is not None and each.attenuation.note:
+            told_of_noise.setdefault(each.attenuation.note, []).append(each.name)
+    for note, names in told_of_noise.items():
+        lines += [f"Without seed noise ({', '.join(names)}): {note}.", ""]
     if lacking:
         told = "; ".join(f"{e.name}: {e.num_networks} of {len(found.networks)} networks" for e in lacking)
         lines += [f"Judged on fewer networks: {told}.", ""]
@@ -244,25 +286,22 @@ def _told(found: SetResult) -> list[str]:
         chosen = list(found.untrained)[-1]
         lines += [f"| published ordering | untrained, {chosen} (points, 95 %) | trained (points, 95 %) |"]
         lines += ["|:--|--:|--:|"]
-        for claim, untrained, trained in found.orderings:
+        for each in found.orderings:
             told = [
-                f"{100 * d.difference:+.1f} ({100 * d.low:+.1f} … {100 * d.high:+.1f})" for d in (untrained, trained)
+                f"{100 * d.difference:+.1f} ({100 * d.low:+.1f} … {100 * d.high:+.1f})"
+                for d in (each.untrained, each.trained)
             ]
-            lines.append(f"| {claim} | {told[0]} | {told[1]} |")
-        lines += [
-            "",
-            f"Untrained and trained differences {_agreement([pair for _, *pair in found.orderings])} where the trained "
-            "interval leaves out 0.",
-            "",
-        ]
+            lines.append(f"| {each.claim} | {told[0]} | {told[1]} |")
+        summed = _agreement(found.orderings, "whose trained interval leaves out 0")
+        lines += ["", f"Untrained and trained differences {summed}.", ""]
     return lines
 
 
-def _agreement(pairs) -> str:
-    """In how many (untrained, trained) differences both have one sign, of all and of those that are clear."""
-    alike = [u.difference * t.difference > 0 for u, t in pairs]
-    clear = [same for same, (_, t) in zip(alike, pairs, strict=True) if t.low * t.high > 0]
-    return f"point the same way in {sum(alike)} of {len(alike)}, and in {sum(clear)} of the {len(clear)}"
+def _agreement(orderings, clear: str) -> str:
+    """In how many orderings both differences have one sign, of all and of those that are clear."""
+    told = f"point the same way in {sum(each.agrees for each in orderings)} of {len(orderings)}"
+    of_clear = [each.agrees for each in orderings if each.clear]
+    return f"{told}, and in {sum(of_clear)} of the {len(of_clear)} {clear}" if of_clear else told
 
 
 def _number(value) -> str:
@@ -319,18 +358,22 @@ def _judge(name: str, rows) -> SetResult:
         groups.setdefault((row["kind"], label), {}).setdefault(row["network"], {})[row["seed"]] = row
     trees = {kind: {label: tree for (k, label), tree in groups.items() if k == kind} for kind in rank_table.KINDS}
     trained = next(iter(trees["trained"].values()), {})
-    networks = [n for n in trained if all(n in tree for tree in trees["untrained"].values())]
+    seeds, networks = _complete(trained)
+    for tree in trees["untrained"].values():
+        screened = _complete(tree)[1]
+        networks = [network for network in networks if network in screened]
     if len(networks) < FEWEST:
         raise _TooFew(
             f"{name}: {len(networks)} networks are trained and screened, and ranks need {FEWEST}; run again, it goes on"
         )
-    measured = _scores(trained, networks, f"{name}, trained")
+    measured = _scores(trained, seeds, networks, f"{name}, trained")
     scores, known = {}, {}
     for label, tree in (trees["untrained"] | trees["proxy"]).items():
-        first = min(seed for of_network in tree.values() for seed in of_network)
-        own = np.array([i for i, network in enumerate(networks) if first in tree.get(network, ())], int)
+        own_seeds, finite = _complete(tree)
+        own = np.array([i for i, network in enumerate(networks) if network in finite], int)
         if len(own) >= FEWEST:
-            scores[label], known[label] = _scores(tree, [networks[i] for i in own], f"{name}, {label}"), own
+            scores[label] = _scores(tree, own_seeds, [networks[i] for i in own], f"{name}, {label}")
+            known[label] = own
     if trees["untrained"] and all(voter in scores for voter in VOTERS):
         label, vote, own = _vote(list(trees["untrained"])[-1], scores, known)
         if len(own) >= FEWEST:
@@ -340,17 +383,38 @@ def _judge(name: str, rows) -> SetResult:
     for label, each in scores.items():
         controls = [None if c is None or label in SIZES else c[known[label]] for c in (sizes, hearing)]
         found.append(_method(label, each, _of(measured, known[label]), *controls))
-    several = measured.values.shape[1] > 1
     return SetResult(
         name,
         tuple(networks),
         measured,
-        rankings.noise_ceiling(measured.sample) if several else None,
+        rankings.noise_ceiling(measured.sample) if len(seeds) > 1 else None,
         tuple(found),
         {label: scores[label].means for label in trees["untrained"]},
         tuple(_orderings(networks, scores, list(trees["untrained"]), measured)),
         measured.correct.shape[2],
+        tuple(_left_out(trees, networks)),
     )
+
+
+def _complete(tree) -> tuple[list[int], list[str]]:
+    """The seeds of a method that are used, and the networks that have all of them."""
+    counts = collections.Counter(seed for of_network in tree.values() for seed in of_network)
+    seeds = sorted(seed for seed, count in counts.items() if count >= MOST * len(tree))
+    seeds = seeds or [seed for seed, _ in counts.most_common(1)]
+    return seeds, [network for network, have in tree.items() if have.keys() >= set(seeds)]
+
+
+def _left_out(trees, networks):
+    """Notes of the seeds and networks that are known and not used."""
+    for label, tree in (trees["trained"] | trees["untrained"]).items():
+        used, _ = _complete(tree)
+        for seed in sorted({seed for of_network in tree.values() for seed in of_network} - set(used)):
+            have = sum(seed in of_network for of_network in tree.values())
+            yield f"Not used yet: seed {seed} of {label}, which {have} of {len(tree)} networks have."
+    everyone = [network for kind in ("trained", "untrained") for tree in trees[kind].values() for network in tree]
+    if lacking := [network for network in dict.fromkeys(everyone) if network not in networks]:
+        more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
+        yield f"Left out, since a training or a screening of theirs lacks: {', '.join(lacking[:NAMED])}{more}."
 
 
 def _vote(chosen, scores, known) -> tuple[str, Scores, np.ndarray]:
@@ -371,10 +435,7 @@ def _controls(names, scores, known, count) -> np.ndarray | None:
     return np.stack([scores[name].means for name in names], axis=-1)
 
 
-def _scores(tree, networks, where: str) -> Scores:
-    seeds = sorted(set.intersection(*(set(tree[n]) for n in networks)))
-    if not seeds:
-        raise ValueError(f"{where}: no seed is common to all networks; give every network the same seeds")
+def _scores(tree, seeds, networks, where: str) -> Scores:
     rows = [[tree[n][seed] for seed in seeds] for n in networks]
     seconds = float(np.median([min(row["seconds"] for row in line) for line in rows]))
     if not rows[0][0]["correct"]:
@@ -386,16 +447,14 @@ def _scores(tree, networks, where: str) -> Scores:
         told = ", ".join(f"{network} {count}" for count, network in lengths.items())
         raise ValueError(f"{where}: networks were tested on different numbers of clips ({told}); report them apart")
     correct = np.array(decisions)
-    epochs = np.array([[int(row["epochs"] or 0) for row in line] for line in rows])
+    epochs = np.array([int(number) for line in rows for row in line for number in row["epochs"].split()])
     return Scores(correct.mean(2), correct, seconds, epochs if rows[0][0]["kind"] == "trained" else None)
 
 
 def _of(scores: Scores, chosen) -> Scores:
     """Scores of some networks."""
     correct = None if scores.correct is None else scores.correct[chosen]
-    return Scores(
-        scores.values[chosen], correct, scores.seconds, None if scores.epochs is None else scores.epochs[chosen]
-    )
+    return Scores(scores.values[chosen], correct, scores.seconds)
 
 
 def _method(label, scores, trained, sizes, hearing) -> MethodResult:
@@ -424,7 +483,7 @@ def _method(label, scores, trained, sizes, hearing) -> MethodResult:
 
 
 def _orderings(networks, scores, untrained, trained):
-    """(claim, untrained difference, trained difference) for every published ordering of two networks that are here."""
+    """Every published ordering of two networks that are here."""
     short = {network.rpartition("-n")[0]: i for i, network in enumerate(networks)}
     if not untrained:
         return
@@ -435,8 +494,9 @@ def _orderings(networks, scores, untrained, trained):
             continue
         seen.add(pair)
         i, j = short[claim.first], short[claim.second]
-        differences = [
+        before, after = [
             statistics.paired_difference(each.correct[i].astype(int), each.correct[j].astype(int))
             for each in (scores[untrained[-1]], trained)
         ]
-        yield f"{claim.first} {claim.relation} {claim.second} ({claim.made_for})", *differences
+        clear = trained.values.shape[1] > 1 and after.low * after.high > 0
+        yield Ordering(f"{claim.first} {claim.relation} {claim.second} ({claim.made_for})", before, after, clear)

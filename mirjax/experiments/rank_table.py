@@ -1,9 +1,9 @@
 """The table of a rank correlation: a line for each network, data set, method, input and seed.
 
 Columns: `network`, `set`, `kind` (`untrained`, `trained` or `proxy`), `method`, `input`, `seed`, `value` (accuracy on
-the test clips, or a proxy's score), `seconds`, `epochs` (of trainings), `correct`: the decisions on the test clips in
-the order of their ids, eight a byte, in hexadecimal, after their number. Decisions are those on the clips that the
-trained networks were tested on, so that all methods of a data set are judged by the same clips.
+the test clips, or a proxy's score), `seconds`, `epochs` (of trainings: of every fold, with a space between), `correct`:
+the decisions on the test clips in the order of their ids, eight a byte, in hexadecimal, after their number. They are
+those on the clips that the trained networks were tested on, so that all methods of a data set are judged by the same.
 Names: `COLUMNS`, `read_table`, `unpack`, `to_csv`.
 """
 
@@ -84,6 +84,8 @@ def _checked(row: dict, where: str) -> dict:
             found[column] = kind(row[column])
         except ValueError:
             raise ValueError(f"{where}: {column}={row[column]!r} is no number; mend it, or drop the line") from None
+    if not all(number.isdecimal() for number in row["epochs"].split()):
+        raise ValueError(f"{where}: epochs={row['epochs']!r} are no whole numbers; mend them, or drop the line")
     if row["kind"] not in KINDS:
         raise ValueError(f"{where}: kind={row['kind']!r} is not one of {', '.join(KINDS)}")
     if (row["kind"] == "proxy") == bool(row["correct"]):
@@ -127,8 +129,9 @@ def _packed(decisions) -> dict:
     }
 
 
-def _row(name: str, kind: str, record: dict, decisions: dict) -> tuple[dict, dict]:
-    """A row without its decisions, and these: {clip: right}."""
+def _row(name: str, kind: str, folds: list[dict], decisions: dict) -> tuple[dict, dict]:
+    """A row without its decisions, and these: {clip: right}; from a record of each fold."""
+    record, chosen = folds[0], [fold["hyperparameters"] or {} for fold in folds]
     seconds = record["seconds"] + record["feature_seconds_per_clip"] * (record["n_train"] + record["n_test"])
     return {
         "network": record["architecture"],
@@ -139,22 +142,22 @@ def _row(name: str, kind: str, record: dict, decisions: dict) -> tuple[dict, dic
         "seed": record["seed"],
         "value": 0.0,
         "seconds": round(seconds, 4),
-        "epochs": (record["hyperparameters"] or {}).get("epochs", "") if kind == "trained" else "",
+        "epochs": " ".join(str(each["epochs"]) for each in chosen if "epochs" in each) if kind == "trained" else "",
         "correct": "",
     }, decisions
 
 
 def _cells(folder: Path, kind: str):
-    """One record of every network's cell with its decisions {clip: right}."""
+    """Of every network's cell a record of each fold, and the decisions {clip: right}."""
     if not (folder / "records.jsonl").is_file():
         return
     with warnings.catch_warnings(action="ignore"):
         records = results.read_records(folder)
-    seen = {}
+    seen: dict[str, dict[str, dict]] = {}
     for record in records:
         is_network = record["classifier"] == "trained" or (kind == "untrained" and record["num_features"])
         if is_network and record["predictions"] and record["architecture"] != "mfcc":
-            seen.setdefault(record["predictions"], record)
-    for name, record in seen.items():
+            seen.setdefault(record["predictions"], {}).setdefault(record["fold"], record)
+    for name, folds in seen.items():
         rows = results.read_predictions(folder, name)
-        yield record, {row["id"]: row["label"] == row["prediction"] for row in rows}
+        yield list(folds.values()), {row["id"]: row["label"] == row["prediction"] for row in rows}

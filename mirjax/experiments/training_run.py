@@ -258,11 +258,12 @@ class Run(screening_run.Run):
         began = time.perf_counter()
         table, name = self.labels(clips), file_name(clips, cell, prints)
         earlier = [(each, self.fingerprints(each, clips, partition)) for each in self.earlier(cell, clips)]
-        outcomes, predictions, validated, features = [], [], [], 0
+        outcomes, predictions, validated, features, interrupted = [], [], [], 0, 0.0
         for fold in self.folds(partition, clips, cell.options["train_share"]):
             begin = [(each.network, f"{file_name(clips, each, own)}-{fold.name}") for each, own in earlier]
             fitted = self.fitting(cell, clips, partition, fold, f"{name}-{fold.name}", begin)
             outcome, chosen, features = fitted.run()
+            interrupted += fitted.earlier
             truth = table.values[fold.test]
             values = tagging.judge(outcome, table.values, loss=table.loss("auto"), tags=table.names)  # by the labels
             values = {metric: values[metric] for metric in table.metrics}
@@ -272,7 +273,7 @@ class Run(screening_run.Run):
                 held_out, scores = dataclasses.replace(fold, test=fold.valid), fitted.validated.scores
                 truth = table.values[fold.valid]
                 validated += labels.prediction_rows(clips, partition, held_out, truth, scores, table)
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - began + interrupted
         sizes = {"num_features": features, "feature_seconds_per_clip": 0.0}
         rows = self.records(cell, clips, partition, outcomes, prints, seconds, sizes)
         selection = "validation_refit" if self.screening.retrain else "validation"

@@ -1,6 +1,7 @@
 """What a rank correlation says, from a table whose numbers are known."""
 
 import csv
+import itertools
 import json
 
 import numpy as np
@@ -87,12 +88,12 @@ def test_correlations_and_regrets(table, tmp_path):
     wins = (means["trained"] > means["untrained"]).sum()
     gain = 100 * (means["trained"] - means["untrained"]).mean()
     assert f"(elm (raw)): {wins} of 8 networks are better trained, {gain:+.1f} points" in text
-    assert "and 34 epochs (median; 30 to 37, which 2 of 16 reached)" in text
+    assert "and 34 epochs (median; 30 to 37, which 2 of 16 reached)" in text and "A training took 4 s and" in text
     orderings = [line for line in text.splitlines() if "(everywhere)" in line]
     assert [line.split(" (")[0] for line in orderings] == ["| sample > frame_many", "| frame_many > frame"]
     lead = 100 * (means["trained"][0] - means["trained"][1])
     assert orderings[0].split(" | ")[2].startswith(f"{lead:+.1f} (")
-    assert " of 2, and in " in text
+    assert "Untrained and trained differences point the same way in " in text
     for name in ("rank_scatter.png", "rank_correlations.png"):
         assert (tmp_path / "out" / name).read_bytes()[:4] == b"\x89PNG"
 
@@ -192,7 +193,7 @@ def test_several_data_sets_are_summed_up(table, tmp_path):
     line = next(line for line in lines if line.startswith("| frame_many > frame (everywhere) | "))
     told = [cell.rstrip("*") for cell in line.strip("| ").split(" | ")[1:]]
     assert told[0] == " → ".join(lead) and len(told) == 2
-    assert any(line.startswith("They point the same way in ") and " of 4, and in " in line for line in lines)
+    assert any(line.startswith("They point the same way in ") and " of 4" in line for line in lines)
 
 
 DAMAGED = {
@@ -229,6 +230,68 @@ def test_rows_told_twice(table, tmp_path):
         rank_table.read_table(path, other)
 
 
+def without(path, *cells):
+    """A table without the trainings of some (network, seed)."""
+    other = path.with_name("without.csv")
+    gone = tuple(f"{network},set,trained,trained,,{seed}," for network, seed in cells)
+    other.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if not line.startswith(gone)))
+    return other
+
+
+def test_a_training_that_lacks_costs_its_network_not_a_seed(table, tmp_path):
+    """Oracle: scipy's Spearman of the other networks' means of both seeds; one diverged in each seed."""
+    path, correct = table
+    lacking = without(path, ("net3", 0), ("net5", 1))
+    report = rank_report.build_report([lacking], tmp_path / "out")
+    own = [i for i, network in enumerate(NETWORKS) if network not in ("net3", "net5")]
+    assert report.sets[0].networks == tuple(NETWORKS[i] for i in own) and report.sets[0].several
+    means = [each[own].mean((1, 2)).round(12) for each in correct.values()]
+    assert method(report.sets[0], "elm (raw)").spearman.correlation == pytest.approx(stats.spearmanr(*means).statistic)
+    assert "Left out, since a training or a screening of theirs lacks: net3, net5." in report.to_markdown()
+
+
+def test_a_seed_that_goes_on_is_not_used_yet(table, tmp_path):
+    """Hand-worked: of eight networks three have the second seed; all eight are judged by the first, and it is said."""
+    path, correct = table
+    report = rank_report.build_report([without(path, *((n, 1) for n in NETWORKS[3:]))], tmp_path / "out")
+    assert report.sets[0].networks == NETWORKS and report.sets[0].trained.values.shape == (8, 1)
+    assert np.array_equal(report.sets[0].trained.correct[:, 0], correct["trained"][:, 0])
+    text = report.to_markdown()
+    assert "Not used yet: seed 1 of trained, which 3 of 8 networks have." in text and "Left out" not in text
+
+
+def test_a_proxy_that_is_not_finite_under_one_seed(table, tmp_path):
+    """Oracle: scipy's Spearman of the mean ranks, over the networks whose scores are finite under both seeds."""
+    path, correct = table
+    lines = path.read_text().splitlines(keepends=True)
+    again = {network: value for network, value in zip(NETWORKS, [np.inf, 9, 1, 8, 2, 7, 3, 6], strict=True)}
+    other = tmp_path / "again.csv"
+    other.write_text("".join(lines) + "".join(f"{n},set,proxy,naswot,,1,{v},0.0,,\n" for n, v in again.items()))
+    (found,) = rank_report.build_report([other], tmp_path / "out").sets
+    naswot = method(found, "naswot")
+    ranks = [stats.rankdata(values[1:]) for values in (PROXIES["naswot"], list(again.values()))]
+    truth = mean_scores(correct)["trained"][1:]
+    assert naswot.num_networks == 7
+    assert naswot.spearman.correlation == pytest.approx(stats.spearmanr(np.mean(ranks, axis=0), truth).statistic)
+
+
+def test_an_ordering_is_clear_over_several_seeds_only(table, tmp_path):
+    """Hand-worked: the first network right on all clips, the second on none; a star with two seeds, none with one."""
+    path, _ = table
+    lines = path.read_text().splitlines(keepends=True)
+    for i, line in enumerate(lines):
+        if line.startswith(("sample-n23,set,trained", "frame_many-n20,set,trained")):
+            right = np.full(73, line.startswith("sample"))
+            lines[i] = line[: line.rindex(",") + 1] + packed(right) + "\n"
+    path.write_text("".join(lines))
+    for table_, star in ((path, "*"), (without(path, *((n, 1) for n in NETWORKS)), "")):
+        (found,) = rank_report.build_report([table_], tmp_path / "out").sets
+        first = found.orderings[0]
+        assert first.trained.low > 0 and first.trained.difference == pytest.approx(1) and first.clear == bool(star)
+        text = rank_report.RankReport((found, found), ()).to_markdown()
+        assert f" → +100{star} | " in text and ("with *" in text) == bool(star)
+
+
 def test_a_set_that_is_not_trained_yet_does_not_hide_the_others(table, tmp_path):
     """Hand-worked: a note instead of the set; alone it is an error."""
     path, _ = table
@@ -259,20 +322,26 @@ def test_a_run_folder_s_decisions_are_aligned(tmp_path):
                 rows = [common | {"id": clip, "prediction": "x" if right[clip] else "y"} for clip in order]
                 (folder / "predictions" / f"{network}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
                 record = {
-                    "fingerprint": network, "architecture": network, "input": "raw",
+                    "architecture": network, "input": "raw",
                     "classifier": classifier if network != "mfcc" else "elm",
                     "seed": 0, "num_features": 4, "predictions": f"{network}.jsonl", "seconds": 2.0, "n_train": 5,
                     "n_test": 6, "feature_seconds_per_clip": 0.1 if kind == "untrained" else 0.0,
-                    "hyperparameters": {"epochs": 7} if kind == "trained" else {},
                 }  # fmt: skip
-                file.write(json.dumps(record) + "\n")
+                for fold, metric in itertools.product(range(2), ("accuracy", "macro_f1")):
+                    epochs = {"epochs": 7 + 2 * fold} if kind == "trained" else {}
+                    of_fold = {
+                        "fingerprint": f"{network} {fold} {metric}",
+                        "fold": f"{fold}",
+                        "hyperparameters": epochs,
+                    }
+                    file.write(json.dumps(record | of_fold) + "\n")
     rows = rank_table.read_table(tmp_path)
     assert {(row["network"], row["kind"]) for row in rows} == {(n, k) for n in "ab" for k in ("untrained", "trained")}
     for row in rows:
         assert rank_table.unpack(row["correct"]).tolist() == expected[row["network"], row["kind"]]
         assert row["value"] == pytest.approx(np.mean(expected[row["network"], row["kind"]]), abs=1e-6)
         assert row["seconds"] == pytest.approx(2.0 + (1.1 if row["kind"] == "untrained" else 0))
-        assert row["epochs"] == (7 if row["kind"] == "trained" else "")
+        assert row["epochs"] == ("7 9" if row["kind"] == "trained" else "")
 
 
 def test_what_is_no_table_is_told(table, tmp_path):
