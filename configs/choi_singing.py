@@ -15,6 +15,8 @@ targets .02 and .98, Nesterov momentum .95, rate .01 · .85 for each epoch, 20 e
 is one random excerpt of each recording; the second command comes near the published 2,000 batches on the 61 songs of
 Jamendo. The authors augment by pitch, tempo (±30 %) and random filters; `augment=pitch_shift,time_stretch` is the
 nearest (in semitones and rates of its own). The LSTM's own procedure is not documented: it has that of the others.
+Weights are those of the epoch with the lowest validation loss, on a fifth of the training recordings where there is no
+`valid`; Choi's tutorial does not say how theirs were chosen.
 Time: 40 CPU-seconds for an epoch of all three networks on 38 clips of 12 s and their evaluation.
 """
 

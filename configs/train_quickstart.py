@@ -2,7 +2,7 @@
 
 Source   ours, to try the training out.
 Command  python launch.py run train_quickstart
-         python launch.py run train_quickstart data=path/to/manifest.csv architectures=musicnn,vgg_450k seconds=none
+         python launch.py run train_quickstart data=my/manifest.csv architectures=musicnn,vgg_450k n= seconds= patch=
 Time     minutes on two cores.
 Result   a table of the three networks beside MFCC, learning curves, and weights that label new audio.
 """

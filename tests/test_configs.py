@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,26 @@ def test_forecast_counts_networks_that_begin_with_others():
     """Hand-worked: the Ballroom study trains time_frequency twice, once from time and frequency."""
     told = config.load("ballroom_cnns", FOLDER)[0].smoke().forecast()
     assert "4 networks" in told and "time_frequency begun with time+frequency" in told
+
+
+def told_commands():
+    """(config, settings) of every `launch.py run` in the README, the docs and the configs' headers, data left out."""
+    root = FOLDER.parent
+    for path in (root / "README.md", *sorted((root / "docs").glob("*.md")), *sorted(FOLDER.glob("*.py"))):
+        text = re.sub(r"\\+\n\s*", " ", path.read_text(encoding="utf-8"))
+        for name, rest in re.findall(r"launch\.py run ([a-z_]+)((?: +[a-z_]+=[^\s`]*)*)", text):
+            yield " ".join([name, *(word for word in rest.split() if not word.startswith("data=") and "$" not in word)])
+
+
+@pytest.mark.parametrize("command", sorted(set(told_commands())))
+def test_commands_that_are_told_are_accepted(command):
+    """Hand-worked: the settings fit the config and each other (the data that they are meant for are not here)."""
+    name, *settings = command.split()
+    config.override(config.load(name, FOLDER)[0], settings)
+
+
+def test_commands_are_found():
+    """Hand-picked: one of a line, one of two lines, and as many as were counted, about."""
+    found = set(told_commands())
+    songs = "architectures=at_scale_waveform/songs_1m,at_scale_spectrogram/songs_1m"
+    assert {"training_size labels=many", f"training_size labels=values patch=15 {songs}"} <= found and len(found) > 40

@@ -104,6 +104,15 @@ def test_terminated_processes_save_and_go_on(tmp_path):
     assert steps == list(range(4, 4 * epochs + 1, 4))
 
 
+def test_a_batch_that_processes_cannot_share(tmp_path):
+    """Hand-worked: eight rows and three processes of a device each."""
+    process = start(tmp_path, f"workdir={tmp_path / 'run'}", "processes=3", seconds="1.0")
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 2, errors[-2000:]
+    said = "batch_size=8: batches of 8 rows (38 training examples) cannot be shared by 3 devices of 3 processes"
+    assert said in errors and "choose a multiple of 3, at most 38" in errors
+
+
 @pytest.mark.parametrize("what", ["configuration", "data"])
 def test_processes_that_see_different_things_say_so(tmp_path, what):
     """Hand-worked: two processes by hand, for which a length differs, or a clip; both end and name what differs."""

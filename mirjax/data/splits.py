@@ -175,7 +175,8 @@ def validation(
     """Training clips of a fold in two: those to train on, and those that choose among what was learnt.
 
     The next outer folds choose, as many as come nearest to the share; where one is already more than half as much
-    again, clips are drawn, stratified and group-safe, as near to the share as small classes and groups allow.
+    again, or a class would be lost, clips are drawn, stratified and group-safe, as near to the share as small classes
+    and groups allow.
 
     Args:
         fold: the outer fold.
@@ -199,8 +200,9 @@ def validation(
         wanted = share * len(fold.train)
         count = max(1, round(wanted / max(1, np.mean([len(other) for other in others]))))
         valid = np.intersect1d(np.concatenate(others[:count]), fold.train)
-        if 0 < len(valid) <= 1.5 * wanted:
-            return np.setdiff1d(fold.train, valid), valid
+        rest = np.setdiff1d(fold.train, valid)
+        if 0 < len(valid) <= 1.5 * wanted and set(labels[rest]) == set(labels[fold.train]):
+            return rest, valid
     unique = len(set(partition.groups)) == len(partition.groups)
     groups = None if unique else partition.groups
     near = Fraction(share).limit_denominator(max(20, math.ceil(1 / min(share, 1 - share))))

@@ -162,10 +162,13 @@ class Fitting:
         even = jax.device_count() * experiment.accumulate
         size = min(experiment.batch_size, len(examples))
         if size % even:  # a smaller batch would make the numbers depend on the devices
+            devices = f"{jax.device_count()} devices"
+            if jax.process_count() > 1:
+                devices += f" of {jax.process_count()} processes"
             raise UsageError(
                 f"batch_size={experiment.batch_size}: batches of {size} rows ({len(examples)} training examples) "
-                f"cannot be shared by {jax.device_count()} devices in accumulate={experiment.accumulate} parts; choose "
-                f"a multiple of {even}, at most {len(examples)}"
+                f"cannot be shared by {devices} in accumulate={experiment.accumulate} parts; choose a multiple of "
+                f"{even}, at most {len(examples)}"
             )
         return patches.TrainingBatches(clips, chosen, size, self.patch, share=self.run_.share, **settings)
 

@@ -403,7 +403,8 @@ def _widths(training: Training) -> list[int | None]:
         name = name or (names[0] if len(names) == 1 else "")
         if name not in names:
             raise UsageError(
-                f"n={part.strip()!r} names no architecture of {', '.join(names)}; write n=vgg:24,sample:17"
+                f"n={part.strip()!r} names no architecture of {', '.join(names)}; write n=vgg:24,sample:17, or "
+                "n= for the usual widths"
             )
         if not (number.isascii() and number.isdigit() and 1 <= int(number) <= zoo.LARGEST_N):
             raise UsageError(f"n={part.strip()!r}: {number!r} must be a whole number from 1 to {zoo.LARGEST_N}")

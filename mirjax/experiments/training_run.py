@@ -295,10 +295,13 @@ class Run(screening_run.Run):
         experiment, found = self.screening, []
         for fold in partition.folds:
             rest, valid = self._without_validation(fold, clips, partition)
-            if experiment.labels == "one" and len(set(clips.labels[rest])) < 2:
-                raise ValueError(
-                    f"{clips.name}, fold {fold.name!r}: clips of one class only are left to train on; give it others"
-                )
+            if experiment.labels == "many":
+                there = self.labels(clips).values[fold.test]
+                if not (there.any(0) & ~there.all(0)).any():  # told before hours of training
+                    raise ValueError(
+                        f"{clips.name}, fold {fold.name!r}: no tag that some test clips have and others have not, so "
+                        "nothing can be measured; give it other test clips, or other folds"
+                    )
             classes = clips.labels if experiment.labels == "one" else None  # tags have no classes to stratify by
             rest = shares.take(rest, clips.ids, classes, share=train_share)
             if experiment.labels == "many":

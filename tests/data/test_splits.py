@@ -355,3 +355,16 @@ def test_whole_folds_choose_where_their_share_is_near():
     voices = partition(make(LABELS, folds=SINGERS))
     rest, valid = validation(voices.folds[3], voices, np.array(LABELS), share=0.2)
     assert len(valid) == 10 and not {SINGERS[i] for i in rest} & {SINGERS[i] for i in valid}
+
+
+def test_whole_folds_do_not_choose_where_a_class_would_be_lost():
+    """Hand-worked: class b lies in folds 1 and 2 alone, which would choose for fold 0; clips are drawn instead."""
+    labels = np.array(["a"] * 60)
+    folds = np.repeat([str(i) for i in range(10)], 6)
+    labels[(folds == "1") | (folds == "2")] = ["a", "b", "b"] * 4
+    own = partition(make(labels, folds=folds))
+    rest, valid = validation(own.folds[0], own, labels, share=0.25)
+    assert set(labels[rest]) == set(labels[valid]) == {"a", "b"} and len(valid) == pytest.approx(13.5, abs=2)
+    np.testing.assert_array_equal(np.sort(np.concatenate([rest, valid])), own.folds[0].train)
+    _, valid = validation(own.folds[3], own, labels, share=0.25)
+    np.testing.assert_array_equal(valid, np.union1d(own.folds[4].test, own.folds[5].test))

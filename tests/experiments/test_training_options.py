@@ -208,6 +208,16 @@ def test_tags_that_no_training_clip_has_are_named(folder, experiment):
         run.folds(run.divide(clips), clips)
 
 
+def test_a_test_fold_without_a_tag_to_measure_is_told_before_the_training(folder, experiment, tmp_path):
+    """Hand-worked: no test clip has a tag; the folder holds no curve and no weights afterwards."""
+    lines = (folder / "many.csv").read_text().splitlines()
+    lines = [",".join([*line.split(",")[:1], "-", "test"]) if line.endswith(",test") else line for line in lines]
+    (folder / "bare.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(ValueError, match="bare, fold 'split': no tag that some test clips have and others have not"):
+        experiment("many", data=str(folder / "bare.csv")).run(tmp_path / "run", progress=False)
+    assert not list((tmp_path / "run").glob("*/*.npz")) and not list((tmp_path / "run").glob("curves/*"))
+
+
 # ── what cannot go on ──
 
 
