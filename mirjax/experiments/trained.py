@@ -29,8 +29,8 @@ SELECTION_NOTES = {
 GAIN_NOTE = (
     "Trained against untrained: each trained network against the best of its own untrained scores (over classifiers, "
     "inputs and scalings, picked on these very clips, so the gain is rather too small), on the clips that both were "
-    "tested on; paired bootstrap clustered as above, Holm over the lines. Where data come in folds, trained networks give "
-    "the clips that validate up, and untrained classifiers are fitted to them too."
+    "tested on; paired bootstrap clustered as above, Holm over the lines. Where data come in folds, trained networks "
+    "give the clips that validate up, and untrained classifiers are fitted to them too."
 )
 GAIN_COLUMNS = ("data set", "network", "trained %", "untrained %", "by", "difference", "95 %", "p (Holm)")
 
