@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from scipy import signal
 from sklearn.linear_model import RidgeClassifier
 
 from mirjax import features, proxies
-from mirjax.models import backends, blocks, counts, space, taggers
+from mirjax.models import backends, blocks, counts, layers, space, taggers
 from mirjax.signal.representations import LogMel
 
 LABELS = np.array([0, 1, 2, 1, 0, 2])
@@ -159,16 +160,57 @@ def test_naswot_in_numpy():
     assert proxies.naswot(model, variables, x.at[1].set(x[0]), LABELS) == -np.inf
 
 
-@pytest.mark.parametrize("name", ["space/square5-d2-f4-p2x3-elu-bn-gru", "temporal-n4"])
-def test_naswot_of_several_maps(name):
-    """Oracle: the same loop, over all exposed maps side by side."""
-    model, variables, x = drawn(name)
-    maps = jax.jit(functools.partial(model.apply, method="embed", mutable=["maps"]))(variables, x)[1]["maps"]
-    found = {path[-1].key: leaf for path, leaf in jax.tree_util.tree_leaves_with_path(maps)}
-    codes = np.concatenate([np.asarray(found[layer] > 0).reshape(6, -1) for layer in model.feature_layers], axis=1)
+def correlate(x, kernel):
+    """scipy's `same` correlation of [B, T, F, C] with (kt, kf, C, n), odd kernels."""
+    found = np.zeros((*x.shape[:3], kernel.shape[3]))
+    for b, c, n in np.ndindex(len(x), x.shape[3], kernel.shape[3]):
+        found[b, :, :, n] += signal.correlate(x[b, :, :, c], kernel[:, :, c, n], mode="same")
+    return found
+
+
+RECTIFIERS = {"relu": lambda x: np.maximum(x, 0), "elu": lambda x: np.where(x > 0, x, np.expm1(x))}
+
+
+@pytest.mark.parametrize("kind", RECTIFIERS)
+def test_naswot_counts_units_before_pooling(kind):
+    """Oracle: scipy's correlations, maxima over 2 × 2 and Hamming distances in numpy; recurrent layers have none."""
+    model, variables, x = drawn(f"space/square3-d2-f4-p2x2-{kind}-nonorm-gru")
+    blocks_ = [
+        {
+            name: np.asarray(leaf, np.float64)
+            for name, leaf in variables["params"]["front_end"][f"conv{i}_block"].items()
+        }
+        for i in (1, 2)
+    ]
+    first = correlate(np.asarray(x, np.float64)[..., None], blocks_[0]["kernel"]) + blocks_[0]["bias"]
+    pooled = RECTIFIERS[kind](first).reshape(6, 12, 2, 48, 2, 4).max((2, 4))
+    second = correlate(pooled, blocks_[1]["kernel"]) + blocks_[1]["bias"]
+    codes = np.concatenate([each.reshape(6, -1) > 0 for each in (first, second)], axis=1)
     kernel = np.array([[np.sum(a == b) for b in codes] for a in codes], float)
-    expected = np.linalg.slogdet(kernel)[1]
-    assert proxies.naswot(model, variables, x, LABELS) == pytest.approx(expected, rel=1e-6)
+    assert kernel[0, 0] == 24 * 96 * 4 + 12 * 48 * 4
+    assert proxies.naswot(model, variables, x, LABELS) == pytest.approx(np.linalg.slogdet(kernel)[1], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name, positions",
+    [
+        ("vgg", [1376 * 96, 344 * 48, 86 * 16, 17 * 8, 4 * 4]),
+        ("7x96", [18]),
+        ("7x86", [18 * 11]),
+        ("temporal", [24] * 15),
+        ("timbral", [24 * 11] * 7 + [24 * 59] * 7),
+        ("sample", [2000, 2000, 666, 222, 74, 24, 8]),
+        ("frame", [172, 166, 166, 83]),
+    ],
+)
+def test_units_of_the_study(name, positions):
+    """Hand-worked from the layers of ARCHITECTURES §5.2: positions of 24 frames or 6,000 samples, for one filter."""
+    model, variables, x = drawn(f"{name}-n1")
+    same = sum(proxies._same_codes(model, variables, x))
+    np.testing.assert_array_equal(np.diag(same), sum(positions))
+    with layers.record_units():
+        plain = model.apply(variables, x, method="embed")["logits"]
+    np.testing.assert_allclose(plain, model.apply(variables, x, method="embed")["logits"], atol=1e-5)
 
 
 # ── the input, and all together ──

@@ -65,7 +65,8 @@ class SqueezeExcitation(nn.Module):
         if self.ratio < 1:
             raise ValueError(f"ratio={self.ratio} must be at least 1; squeeze_excitation=False leaves the gates out")
         channels = x.shape[-1]
-        hidden = nn.relu(blocks.Dense(self.ratio * channels, name="squeeze")(layers.mean_over_positions(x, steps)))
+        hidden = blocks.Dense(self.ratio * channels, name="squeeze")(layers.mean_over_positions(x, steps))
+        hidden = nn.relu(layers.units(hidden))
         gates = nn.sigmoid(blocks.Dense(channels, name="excite")(hidden))
         x = x * gates[:, None]
         layers.expose(self, self.name_of_map, x, steps=steps)

@@ -320,6 +320,8 @@ class ConvBlock(nn.Module):
             x = BatchNorm(spec.norm, name="batch_norm")(x, train=train, steps=steps)
         # All activations rise, so they commute with the maximum; pooled first, they have less to do.
         early = spec.pool and spec.pool_kind == "max" and (spec.norm is None or spec.norm_first)
+        if spec.activation != "linear":
+            layers.units(x)
         if early:
             x = self._pool(x, steps)
         x = activation(spec.activation)(x)
@@ -517,7 +519,7 @@ class Head(nn.Module):
             x = Dense(units, self.bias, self.kernel_init, name=f"{name}_layer")(x)
             if self.norm and self.norm_first:
                 x = norm(name=f"{name}_norm")(x, train=train, steps=steps)
-            x = activation(self.activation)(x)
+            x = activation(self.activation)(layers.units(x))
             if self.norm and not self.norm_first:
                 x = norm(name=f"{name}_norm")(x, train=train, steps=steps)
             layers.expose(self, name, x, steps=steps if x.ndim > 2 else None)

@@ -73,7 +73,7 @@ class Projection(nn.Module):
         for i, units in enumerate(self.units, start=1):
             x = blocks.Dense(units, kernel_init=self.kernel_init, name=f"dense{i}_layer")(x)
             if self.relu_last or i < len(self.units):
-                x = nn.relu(x)
+                x = nn.relu(layers.units(x))
             layers.expose(self, f"dense{i}", x)
         return x
 

@@ -13,7 +13,7 @@ filters: of the fast form, in one block), which then gives the values beside the
 
 Names: `Weights`, `he_truncated`, `draw`, `conv1d`, `conv1d_max`, `conv2d_max`, `conv2d_norm_max`, `vertical_max`,
 `strided_conv`, `sample_stacks`, `expose`, `mean_over_positions`, `tally`, `count_multiply_adds`,
-`record_layers`.
+`record_layers`, `units`, `record_units`.
 """
 
 import contextlib
@@ -38,6 +38,7 @@ TRUNCATED_STD = 0.87962566103423978  # standard deviation of N(0, 1) truncated a
 
 _multiply_adds: contextvars.ContextVar[list | None] = contextvars.ContextVar("multiply_adds", default=None)
 _exposed: contextvars.ContextVar[list | None] = contextvars.ContextVar("exposed", default=None)
+_units: contextvars.ContextVar[list | None] = contextvars.ContextVar("units", default=None)
 
 
 @contextlib.contextmanager
@@ -64,6 +65,27 @@ def record_layers():
         yield _exposed.get()
     finally:
         _exposed.reset(token)
+
+
+@contextlib.contextmanager
+def record_units():
+    """Collect, while a network is traced, what enters its activations, every position before any pooling.
+
+    Yields a list of maps f[B, …]. Inside, layers compute in their plain forms, which hold these maps; values agree to
+    rounding. The activations within recurrent layers and attention are not told.
+    """
+    token = _units.set([])
+    try:
+        yield _units.get()
+    finally:
+        _units.reset(token)
+
+
+def units(x: jax.Array) -> jax.Array:
+    """x itself, the input of an activation f[B, …], told inside `record_units`."""
+    if (seen := _units.get()) is not None:
+        seen.append(x)
+    return x
 
 
 def tally(num_positions: int, kernel: jax.Array | None = None) -> None:
@@ -177,12 +199,14 @@ def _add(x, bias):
 
 
 def _relu(x, bias):
-    return nn.relu(_add(x, bias))
+    return nn.relu(units(_add(x, bias)))
 
 
 def _relu_max(x, bias, pool):
     """ReLU(max + bias), pooled over `pool` positions of each axis."""
-    return _relu(max_pool(x, pool), bias)
+    if _units.get() is not None:
+        units(_add(x, bias))
+    return nn.relu(_add(max_pool(x, pool), bias))
 
 
 def _same_padding(kernel_size: int) -> tuple[int, int]:
@@ -197,11 +221,15 @@ def pad_time(x: jax.Array, before: int, after: int) -> jax.Array:
 def _differentiated_as(plain, few_in_one_block=False):
     """Decorates a fast form f(*arrays, **settings): its values without derivatives; with them, all is `plain`'s.
 
+    Inside `record_units` all is `plain`'s too.
+
     `few_in_one_block`: with few filters (arrays[1] is the kernel) f(…, blocked=False) takes the place of `plain`.
     """
 
     def decorate(fast):
         def call(*arrays, **settings):
+            if _units.get() is not None:
+                return plain(*arrays, **settings)
             few = few_in_one_block and arrays[1].shape[-1] < _FEW
             form = functools.partial(fast, blocked=False, **settings) if few else functools.partial(plain, **settings)
             values = jax.custom_jvp(functools.partial(fast, **settings))
@@ -356,7 +384,10 @@ def _conv1d_max(x, kernel, bias, *, pool):
 def conv2d_max(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, pool: tuple[int, int]) -> jax.Array:
     """`same` 2-D convolution, then max-pooling, no activation: f32[B, T, F, C] → f32[B, T // pool₀, F // pool₁, n]."""
     tally(x.shape[1] * x.shape[2], kernel)
-    return _add(max_pool(_convolve2d(x, kernel), pool), bias)
+    maps = _convolve2d(x, kernel)
+    if _units.get() is not None:
+        units(_add(maps, bias))
+    return _add(max_pool(maps, pool), bias)
 
 
 def conv2d_norm_max(
@@ -383,6 +414,8 @@ def conv2d_norm_max(
     if axis_name is not None:
         own, mean = mean, lax.pmean(mean, axis_name)
         variance = lax.pmean(variance + jnp.square(own - mean), axis_name)  # within the shares, and between them
+    if _units.get() is not None:
+        units(_add(_convolve2d(x, kernel), -mean))
     return _add(pooled, -mean) * lax.rsqrt(variance + epsilon).reshape(1, 1, 1, -1)
 
 

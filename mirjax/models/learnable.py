@@ -266,7 +266,7 @@ class SincNet(nn.Module):
             param_dtype=jnp.result_type(float),
             name=f"norm_{name}",
         )(x)
-        x = nn.leaky_relu(x, self.negative_slope)
+        x = nn.leaky_relu(layers.units(x), self.negative_slope)
         layers.expose(self, name, x)
         return x
 

@@ -150,7 +150,8 @@ class ResidualCNN(nn.Module):
             y = ConvBlock(spec, name=f"{name}_block")(x, train=train, steps=steps)
             if self.residual[i]:
                 last = Conv(self.filters[i], (3, 3), activation="linear", norm=self.norm, norm_first=True, init="torch")
-                y = nn.relu(x + ConvBlock(last, name=f"{name}_block2")(y, train=train, steps=steps))
+                y = x + ConvBlock(last, name=f"{name}_block2")(y, train=train, steps=steps)
+                y = nn.relu(layers.units(y))
             x = blocks.pool(y, self.pools[i])
             if steps is not None:
                 steps = steps // self.pools[i][0]

@@ -122,7 +122,7 @@ class Trunk(nn.Module):
             steps = geometry.num_steps(stack.windows, steps)
         x = backends.GlobalPool(("mean",), over_bands=True)(x, train=train, steps=steps)
         x = blocks.Dense(self.units, name="dense")(x)
-        x = nn.relu(blocks.BatchNorm(_NORM, name="batch_norm")(x, train=train))
+        x = nn.relu(layers.units(blocks.BatchNorm(_NORM, name="batch_norm")(x, train=train)))
         layers.expose(self, self.fc, x)
         return x
 

@@ -121,7 +121,7 @@ class SiameseBranch(taggers.Model):
             layers.expose(self, name, y)
             flat.append(y.reshape(y.shape[0], -1))
         embedding = blocks.Dense(scaled(256, self.n, 16), name="dense")(jnp.concatenate(flat, axis=-1))
-        return {"embedding": nn.elu(embedding)}
+        return {"embedding": nn.elu(layers.units(embedding))}
 
 
 def constrain(params: Mapping) -> dict:

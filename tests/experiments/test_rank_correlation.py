@@ -71,6 +71,24 @@ def test_scores_go_on(tmp_path):
     assert cut.read_text().count("\n") == len(lines)
 
 
+def test_scores_whose_numbers_changed_are_computed_anew(tmp_path, monkeypatch):
+    """Hand-worked: of one network the line of one score is of an earlier version; it alone is computed, once."""
+    small = dataclasses.replace(RankCorrelation().smoke(), networks=NAMES, cache=str(tmp_path / "cache"))
+    ((_, _, trained),) = small.parts()
+    path = tmp_path / "proxies.jsonl"
+    monkeypatch.setitem(proxies.NUMBERS, "num_parameters", 3)
+    rows = [{"network": n, "seed": 0, "proxy": p, "value": 7.0} for n in NAMES for p in proxies.PROXIES]
+    for row in rows:
+        if row["proxy"] in proxies.NUMBERS and (row["network"], row["proxy"]) != (NAMES[1], "num_parameters"):
+            row["numbers"] = proxies.NUMBERS[row["proxy"]]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    proxy_scores.add_scores(path, trained, (0,), progress=False)
+    found = proxy_scores.read_scores(path)
+    assert len(found) == len(rows)
+    (new,) = [row for row in found if row["value"] != 7.0]
+    assert (new["network"], new["proxy"], new["numbers"]) == (NAMES[1], "num_parameters", 3)
+
+
 def test_one_process_at_a_time(tmp_path):
     """Oracle: the lock of the folder, held here."""
     small = RankCorrelation().smoke()
