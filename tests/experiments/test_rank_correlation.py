@@ -41,11 +41,17 @@ def test_the_first_ten_are_the_study_s():
     assert len(set(many)) == 60
 
 
+def line(network, proxy, value):
+    """A row of a file of scores."""
+    numbers = {"numbers": proxies.NUMBERS[proxy]} if proxy in proxies.NUMBERS else {}
+    return {"network": network, "seed": 0, "proxy": proxy, "value": value} | numbers
+
+
 def test_scores_cut_short_are_left_out(tmp_path):
     """Hand-worked: nine rows and a torn one are one network; reading changes nothing."""
     count = len(proxies.PROXIES)
     names = list(proxies.PROXIES)
-    rows = [{"network": f"n{i // count}", "seed": 0, "proxy": names[i % count], "value": 1.0} for i in range(count + 1)]
+    rows = [line(f"n{i // count}", names[i % count], 1.0) for i in range(count + 1)]
     path = tmp_path / "proxies.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"network": "n1", "se')
     before = path.read_text()
@@ -77,10 +83,9 @@ def test_scores_whose_numbers_changed_are_computed_anew(tmp_path, monkeypatch):
     ((_, _, trained),) = small.parts()
     path = tmp_path / "proxies.jsonl"
     monkeypatch.setitem(proxies.NUMBERS, "num_parameters", 3)
-    rows = [{"network": n, "seed": 0, "proxy": p, "value": 7.0} for n in NAMES for p in proxies.PROXIES]
-    for row in rows:
-        if row["proxy"] in proxies.NUMBERS and (row["network"], row["proxy"]) != (NAMES[1], "num_parameters"):
-            row["numbers"] = proxies.NUMBERS[row["proxy"]]
+    rows = [line(network, proxy, 7.0) for network in NAMES for proxy in proxies.PROXIES]
+    (stale,) = [row for row in rows if (row["network"], row["proxy"]) == (NAMES[1], "num_parameters")]
+    stale["numbers"] = 2
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     proxy_scores.add_scores(path, trained, (0,), progress=False)
     found = proxy_scores.read_scores(path)
