@@ -3,12 +3,16 @@
 import dataclasses
 import json
 
+import jax
+import numpy as np
 import pytest
 
-from mirjax import config, proxies, results
+from mirjax import config, features, proxies, results
 from mirjax.config import UsageError
+from mirjax.data import audio, dataset, splits
 from mirjax.experiments import proxy_scores
 from mirjax.experiments.rank_correlation import RankCorrelation
+from mirjax.models import space
 
 NAMES = ("space/frames-d1-f8-p2-elu-nonorm-mean", "space/rhythm-d1-f8-p2-relu-nonorm-max", "temporal-n8")
 
@@ -75,6 +79,29 @@ def test_scores_go_on(tmp_path):
     found, expected = ([r | {"seconds": 0} for r in proxy_scores.read_scores(path)] for path in (cut, whole))
     assert found == expected and len(found) == len(NAMES) * 2 * len(proxies.PROXIES)
     assert cut.read_text().count("\n") == len(lines)
+
+
+def test_scores_are_of_one_batch_of_training_clips(tmp_path):
+    """Oracle: the batch by hand: 32 clips of fold 0's training clips, cut to 3 s, standardised by all of these."""
+    small = dataclasses.replace(RankCorrelation().smoke(), networks=NAMES, cache=str(tmp_path / "cache"))
+    ((_, _, trained),) = small.parts()
+    path = tmp_path / "proxies.jsonl"
+    proxy_scores.add_scores(path, trained, (1,), progress=False)
+    found = {(row["network"], row["proxy"]): row["value"] for row in proxy_scores.read_scores(path)}
+    clips = audio.load_clips(dataset.open_source("rhythm_small"), progress=False)
+    partition = splits.partition(clips, protocol="auto")
+    rest, _ = splits.validation(partition.folds[0], partition, clips.labels)
+    chosen = np.sort(np.random.default_rng(0).permutation(rest)[:32])
+    model = space.build(NAMES[0], num_classes=8)
+    maps = np.stack([np.asarray(model.representation(clips.audio(i)[:36_000])) for i in range(len(clips))])
+    x = (maps[chosen] - maps[rest].mean()) / maps[rest].std()
+    labels = np.unique(clips.labels, return_inverse=True)[1][chosen]
+    variables = features.initialise(model, jax.random.key(1), 36_000)
+    assert len(rest) == 38
+    for name in ("gradient_norm", "naswot", "linear_on_pooled_input"):
+        assert found[NAMES[0], name] == pytest.approx(proxies.PROXIES[name](model, variables, x, labels), rel=1e-4), (
+            name
+        )
 
 
 def test_scores_whose_numbers_changed_are_computed_anew(tmp_path, monkeypatch):
