@@ -104,6 +104,22 @@ def test_synflow_of_a_linear_network_by_hand():
     assert proxies.synflow(model, dead, x, None) == -np.inf
 
 
+@pytest.mark.parametrize("back_end", ["mean+std", "mean+max", "attention"])
+def test_synflow_by_finite_differences(back_end):
+    """Oracle: Σ w ∂R/∂w is the derivative of R by a factor of all weights; that of |w|, with ReLU and pooling, at 1."""
+    model, variables, x = drawn(f"space/square3-d2-f4-p2x2-relu-nonorm-{back_end}")
+    with jax.enable_x64(True):
+        weights = jax.tree.map(lambda w: jnp.abs(jnp.asarray(np.asarray(w, np.float64))), variables["params"])
+
+        @jax.jit
+        def flow(factor):
+            scaled = jax.tree.map(lambda w: factor * w, weights)
+            return model.apply({"params": scaled}, jnp.ones((1, *x.shape[1:])), method="embed")["logits"].sum()
+
+        expected = (flow(1 + 1e-5) - flow(1 - 1e-5)) / 2e-5
+    assert proxies.synflow(model, variables, x, None) == pytest.approx(np.log10(float(expected)), abs=1e-6)
+
+
 def test_synflow_says_nothing_of_gates():
     """Oracle: the docstring; a GRU's gates are shut by positive weights, to the last bit."""
     model = space.build("space/square5-d1-f32-p2x4-elu-nonorm-gru", num_classes=3)
