@@ -229,15 +229,19 @@ class RankReport:
 def _told(found: SetResult) -> list[str]:
     """What the report says of a data set."""
     accuracy, epochs, num_seeds = found.trained.means, found.trained.epochs, found.trained.values.shape[1]
-    trainings = epochs.size / accuracy.size / num_seeds  # a cell: its folds
+    length = ""
+    if epochs.size:  # a table made by hand may not tell
+        folds = epochs.size / accuracy.size / num_seeds
+        length = (
+            f" A training took {found.trained.seconds / folds:.0f} s and {np.median(epochs):.0f} epochs (median; "
+            f"{epochs.min()} to {epochs.max()}, which {np.sum(epochs == epochs.max())} of {epochs.size} reached)."
+        )
     lines = [
         f"## {found.name}",
         "",
         f"{len(found.networks)} networks, {num_seeds} trained seed{'s'[: num_seeds > 1]}, {found.num_clips} "
         f"test clips. Trained accuracy from {100 * accuracy.min():.1f} to {100 * accuracy.max():.1f} %, median "
-        f"{100 * np.median(accuracy):.1f} %; best: {found.networks[int(accuracy.argmax())]}. A training took "
-        f"{found.trained.seconds / trainings:.0f} s and {np.median(epochs):.0f} epochs (median; {epochs.min()} to "
-        f"{epochs.max()}, which {np.sum(epochs == epochs.max())} of {epochs.size} reached).",
+        f"{100 * np.median(accuracy):.1f} %; best: {found.networks[int(accuracy.argmax())]}.{length}",
         "",
         *(line for note in found.notes for line in (note, "")),
     ]

@@ -250,6 +250,23 @@ def test_a_training_that_lacks_costs_its_network_not_a_seed(table, tmp_path):
     assert "Left out, since a training or a screening of theirs lacks: net3, net5." in report.to_markdown()
 
 
+def test_a_table_that_does_not_tell_epochs(table, tmp_path):
+    """Hand-worked: the sentence about them is left out; what is no number is told with its line."""
+    path, _ = table
+    rows = list(csv.DictReader(open(path, encoding="utf-8", newline="")))
+    for told in ("", "30 forty"):
+        with open(tmp_path / "other.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, rank_table.COLUMNS)
+            writer.writeheader()
+            writer.writerows(row | {"epochs": told} for row in rows)
+        if told:
+            with pytest.raises(ValueError, match="line 2: epochs='30 forty' are no whole numbers; mend them"):
+                rank_report.build_report([tmp_path / "other.csv"], tmp_path / "out")
+        else:
+            text = rank_report.build_report([tmp_path / "other.csv"], tmp_path / "out").to_markdown()
+            assert "best: net6.\n" in text and "A training took" not in text
+
+
 def test_a_seed_that_goes_on_is_not_used_yet(table, tmp_path):
     """Hand-worked: of eight networks three have the second seed; all eight are judged by the first, and it is said."""
     path, correct = table
