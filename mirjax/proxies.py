@@ -145,8 +145,7 @@ def naswot(model, variables, x, labels) -> float:
 
     A unit is one position of what enters an activation, before any pooling, on where it is above 0: of ReLU whether it
     passes anything, of ELU the sign. Recurrent layers have none. −inf where two examples switch all units alike. The
-    score grows with the number of units. (The authors normalise by the batch; here batch norm is that of screening,
-    which moved correlations by 0.04 at most where both were tried.)
+    score grows with the number of units. (The authors normalise by the batch; here batch norm is that of screening.)
 
     Raises:
       ValueError: a batch of one, or a network without activations.
