@@ -12,7 +12,6 @@ import numpy as np
 from mirjax import config
 from mirjax.experiments import cells, labels, training_run
 from mirjax.experiments.descriptors_baseline import ARCHITECTURE, boost
-from mirjax.experiments.store import BLOCK
 from mirjax.tasks import tagging
 
 
@@ -68,19 +67,6 @@ class Run(training_run.Run):
 
     def descriptors(self, clips) -> tuple[np.ndarray, float]:
         """Descriptors f32[M, D] of all clips, and seconds a clip; blocks that are stored are not computed."""
-        describe, rows, seconds = self.networks[0], [], 0.0
+        describe = self.networks[0]
         key = config.digest([cells.NUMBERS, self.versions, clips.content_hash, describe.program], 32)
-        for start in range(0, len(clips), BLOCK):
-            block = self.store.get(key, start)
-            if block is None:
-                values, durations = [], []
-                for i in range(start, min(start + BLOCK, len(clips))):
-                    began = time.perf_counter()
-                    values.append(describe(clips.audio(i)))
-                    durations.append(time.perf_counter() - began)
-                # The median leaves out the clips whose length was new and had to be compiled for.
-                block = np.stack(values), float(np.median(durations))
-                self.store.put(key, start, *block)
-            rows.append(block[0])
-            seconds += block[1] * len(block[0])
-        return np.concatenate(rows), seconds / len(clips)
+        return self.by_clip(key, clips, describe)

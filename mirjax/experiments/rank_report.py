@@ -251,10 +251,9 @@ def _told(found: SetResult) -> list[str]:
             "them, and what the correlations would be without it is not known."
         )
     if found.ceiling is not None:
-        lines.append(
-            f"* Noise ceiling: two halves of the trained seeds correlate {found.ceiling.halves:.2f}; no ranking "
-            f"can be expected above {found.ceiling.perfect:.2f}."
-        )
+        above = f"no ranking can be expected above {found.ceiling.perfect:.2f}"
+        above = above if np.isfinite(found.ceiling.perfect) else "no ranking can be expected to find theirs"
+        lines.append(f"* Noise ceiling: two halves of the trained seeds correlate {found.ceiling.halves:.2f}; {above}.")
     for method, untrained in found.untrained.items():
         wins = int((accuracy > untrained).sum())
         gain = 100 * float(np.mean(accuracy - untrained))

@@ -49,6 +49,10 @@ class Run(cells.Run):
         from mirjax import features
 
         key = config.digest([NUMBERS, self.versions, clips.content_hash, "mfcc"], 32)
+        return self.by_clip(key, clips, lambda audio: features.mfcc_features([audio], sample_rate=SAMPLE_RATE)[0])
+
+    def by_clip(self, key: str, clips, describe) -> tuple[np.ndarray, float]:
+        """What `describe` makes of the audio of each clip, f32[M, D], and seconds a clip; stored blocks are taken."""
         rows, seconds = [], 0.0
         for start in range(0, len(clips), BLOCK):
             block = self.store.get(key, start)
@@ -56,10 +60,10 @@ class Run(cells.Run):
                 values, durations = [], []
                 for i in range(start, min(start + BLOCK, len(clips))):
                     began = time.perf_counter()
-                    values.append(features.mfcc_features([clips.audio(i)], sample_rate=SAMPLE_RATE))
+                    values.append(describe(clips.audio(i)))
                     durations.append(time.perf_counter() - began)
                 # The median leaves out the clips whose length was new and had to be compiled for.
-                block = np.concatenate(values), float(np.median(durations))
+                block = np.stack(values), float(np.median(durations))
                 self.store.put(key, start, *block)
             rows.append(block[0])
             seconds += block[1] * len(block[0])
