@@ -284,8 +284,9 @@ def divide_on_plateau(
 ) -> Rule:
     """Go through a list of rates, to the next at the `patience`-th epoch in a row without improvement, then stop.
 
-    The best value starts anew with each rate, for the author trains once for each. (He also goes back to the best
-    weights so far; here the training goes on from where it is.)
+    The best value starts anew with each rate, for the author trains once for each; that he begins each time with the
+    best weights is the loop's part (`train.fit(…, back_to_best=True)`). His `patience=3` is 4 here: Keras 1 ends one
+    epoch later than it says.
 
     Args:
       monitor: metric.

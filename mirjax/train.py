@@ -244,6 +244,17 @@ class Step:
             )
         )
 
+    def begin_again(self, state: TrainState, variables: Mapping) -> TrainState:
+        """A state with other weights (host arrays) and an optimiser that has seen nothing; all else goes on."""
+        params, own = variables["params"], {kind: v for kind, v in variables.items() if kind != "params"}
+        return dataclasses.replace(
+            state,
+            params=self.place(params),
+            state=self.place(own),
+            optimiser=self.place(self.optimiser.init(params)),
+            average=None if self.average is None else self.place(params),
+        )
+
     def place(self, tree):
         """A tree on every device, as the step takes it; the same values in every process."""
         tree = jax.tree.map(jnp.array, tree)  # copies: the step gives its old state's memory away
@@ -361,6 +372,7 @@ def fit(
     evaluate: Callable[[dict], Mapping[str, float]] | None = None,
     best: Best | None = None,
     monitor: str = "valid_loss",
+    back_to_best: bool = False,
     save: Callable[[TrainState, Best], None] | None = None,
     save_seconds: float = 60.0,
     on_epoch: Callable[[dict], None] | None = None,
@@ -380,6 +392,8 @@ def fit(
       best: of a saved run; None at the start.
       monitor: the metric by which the best weights are kept (`rules.direction` says whether the smallest or the
         largest); without `evaluate`, the last weights are the best.
+      back_to_best: whenever the rule lowers the learning rate, go on from the best weights so far, and with an
+        optimiser that has seen nothing (a schedule of it begins anew). Changes nothing without `evaluate`.
       save: writes a checkpoint of the whole run. Called about every `save_seconds` (with several processes, at the next
         end of an epoch), at the end and when interrupted.
       save_seconds: between two checkpoints.
@@ -422,9 +436,12 @@ def fit(
                     "train_loss": float(totals[0] / max(totals[1], np.finfo(totals.dtype).tiny)),
                     **(evaluate(variables) if evaluate is not None else {}),
                 }
-                looked = rule.update(step.host(state.rule), row)
+                before = step.host(state.rule)
+                looked = rule.update(before, row)
                 state = dataclasses.replace(state, rule=step.place(looked), totals=step.place(np.zeros_like(totals)))
                 best = _better(best, variables, row, monitor if evaluate is not None else None)
+                if back_to_best and evaluate is not None and looked.scale < before.scale:
+                    state = step.begin_again(state, best.variables)
                 if on_epoch is not None:
                     on_epoch(row)
                 if progress is not None:

@@ -175,6 +175,7 @@ def fitted(
     parallel="jit",
     devices=None,
     rate=0.05,
+    back_to_best=False,
 ):
     """A run of the loop; with a folder it goes on from its checkpoint. `stop_at`: a signal comes during that step."""
     task, rule = tagging.Tagging(network(dropout=0.3)), rule or rules.stop_early("valid_loss", 3)
@@ -211,6 +212,7 @@ def fitted(
         steps_per_epoch=data.steps_per_epoch,
         evaluate=judged if evaluate else None,
         best=best,
+        back_to_best=back_to_best,
         save=saved and (lambda state, best: saved.save({"state": state, "best": best})),
         save_seconds=0.0,
         on_epoch=rows.append,
@@ -281,6 +283,47 @@ def test_best_weights_are_those_of_the_best_epoch():
     if len(rows) < 40:
         assert len(rows) == int(np.argmin(losses)) + 4
     assert state.step == rows[-1]["step"]
+
+
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+def test_back_to_the_best_weights(parallel):
+    """Oracle: the steps by hand: the weights of the first epoch, momentum from nothing, batches and keys go on."""
+    task, rule = tagging.Tagging(network(dropout=0.3)), rules.halve_every(2)
+    step = train.make_step(task, optimisers.make_optimiser("sgd", 0.05, momentum=0.9), average=0.9, parallel=parallel)
+    data, told = batches(chosen=np.arange(16)), iter([1.0, 2.0, 3.0])
+    state, best = train.fit(
+        step,
+        step.init(jax.random.key(1), data[0], rule),
+        data.iterate,
+        rule=rule,
+        epochs=3,
+        steps_per_epoch=data.steps_per_epoch,
+        evaluate=lambda variables: {"valid_loss": next(told)},
+        back_to_best=True,
+    )
+    assert best.step == 2 and float(step.host(state.rule).scale) == 0.5
+    by_hand = step.init(jax.random.key(1), data[0], rule)
+    for number in range(2):
+        by_hand, _ = step(by_hand, data[number])
+    by_hand = step.init(jax.random.key(1), data[0], rule, variables=step.host(by_hand).variables)
+    rule_then = step.place(rule.init()._replace(scale=np.float32(0.5)))
+    by_hand = dataclasses.replace(by_hand, step=step.place(jnp.int32(4)), rule=rule_then)
+    for number in range(4, 6):
+        by_hand, _ = step(by_hand, data[number])
+    assert same(step.host(state).variables, step.host(by_hand).variables)
+    assert same(step.host(state).params, step.host(by_hand).params)
+
+
+def test_interrupted_after_going_back(tmp_path):
+    """Oracle: the undisturbed run, which goes back from its fourth epoch to its third."""
+    going_back = {"rule": rules.halve_every(4), "back_to_best": True}
+    whole, best, rows = fitted(**going_back)
+    assert rows[3]["valid_loss"] > rows[2]["valid_loss"]
+    for stop_at in (7, 10):  # in the step after which it goes back, and later
+        with pytest.raises(train.Interrupted):
+            fitted(tmp_path, stop_at=stop_at, **going_back)
+    again, best_again, _ = fitted(tmp_path, **going_back)
+    assert same(again, whole) and same(best_again, best)
 
 
 def test_without_validation_the_last_weights_are_the_best():

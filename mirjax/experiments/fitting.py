@@ -213,6 +213,7 @@ class Fitting:
                     evaluate=self.evaluator(task, valid) if len(valid) else None,
                     best=best,
                     monitor=experiment.monitor,
+                    back_to_best=experiment.back_to_best,
                     save=lambda state, best: checkpoints.save({"state": state, "best": best}),
                     save_seconds=experiment.save_seconds,
                     on_epoch=curve.add,

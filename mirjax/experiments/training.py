@@ -52,7 +52,7 @@ OPTIONS = (
     "normalise", "normalise_on", "hear", "augment", "optimiser", "learning_rate", "momentum", "nesterov", "schedule",
     "l2",
     "l2_on", "l2_reduction", "l2_coupled", "clip_norm", "clip_value", "rule", "epochs", "batch_size", "accumulate",
-    "average", "monitor", "validation", "train_share", "retrain", "parallel", "dtype",
+    "average", "monitor", "back_to_best", "validation", "train_share", "retrain", "parallel", "dtype",
 )  # fmt: skip
 
 
@@ -103,6 +103,7 @@ class Training(Experiment):
       batch_size: clips (or windows) of a step, over all devices; at most the examples there are.
       accumulate, average, parallel: see `mirjax.train.make_step`.
       monitor: the metric that chooses the weights: `valid_loss`, `valid_accuracy`, …
+      back_to_best: whenever the rule lowers the learning rate, go on from the best weights so far.
       validation: share of the training clips that choose the weights, where the data have no validation clips of
         their own; 0 for none: the last weights are taken.
       train_share: of the clips that are left for training, stratified by class, the smaller share within the larger.
@@ -163,6 +164,7 @@ class Training(Experiment):
     accumulate: int = 1
     average: float | None = None
     monitor: str = "valid_loss"
+    back_to_best: bool = False
     validation: float = 0.2
     train_share: float = 1.0
     retrain: bool = False
@@ -228,9 +230,10 @@ class Training(Experiment):
             raise UsageError(f"validation={self.validation} must be a share from 0 to below 0.6")
         if not 0 < self.train_share <= 1:
             raise UsageError(f"train_share={self.train_share} must be above 0, at most 1")
-        if not self.validation and ("valid_" in self.rule or self.retrain):
+        if not self.validation and ("valid_" in self.rule or self.retrain or self.back_to_best):
             raise UsageError(
-                f"validation=0 leaves no clips for rule={self.rule!r} or retrain; use train_loss, or a share"
+                f"validation=0 leaves no clips for rule={self.rule!r}, retrain or back_to_best; use train_loss, or "
+                "a share"
             )
         if self.average is not None and not 0 <= self.average < 1:
             raise UsageError(f"average={self.average} must be a decay from 0 to below 1, such as 0.999")
