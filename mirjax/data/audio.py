@@ -190,6 +190,7 @@ class Clips:
         silent: ids of the clips that hold only zeros (kept).
         notes: what was ignored, left out or is silent, as sentences.
         read: clip number → samples, from the cache, from memory, or decoded anew.
+        cut: clip number, first sample, end → these samples, without reading the others; None: of `read`.
     """
 
     facts: Facts
@@ -208,6 +209,7 @@ class Clips:
     silent: tuple[str, ...]
     notes: tuple[str, ...]
     read: Callable[[int], np.ndarray] = field(repr=False)
+    cut: Callable[[int, int, int], np.ndarray] | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -217,6 +219,13 @@ class Clips:
     def audio(self, i: int) -> np.ndarray:
         """Samples of clip i: f32[N], or f32[2, N] with two channels."""
         return self.read(i)
+
+    def piece(self, i: int, start: int, stop: int) -> np.ndarray:
+        """Samples `start` to `stop` of clip i (to its end, where it is shorter): f32[n], or f32[2, n].
+
+        Of a cached clip nothing else is read; its check sum was compared when the clips were loaded.
+        """
+        return self.read(i)[..., start:stop] if self.cut is None else self.cut(i, start, stop)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -304,6 +313,7 @@ def load_clips(
         silent=tuple(silent),
         notes=tuple(notes),
         read=lambda i: store.load(kept[i])[1],
+        cut=lambda i, start, stop: store.cut(kept[i], start, stop),
     )
 
 
@@ -362,6 +372,15 @@ class _Store:
         if not stored:
             self.held[i] = audio.copy()
         return content, audio
+
+    def cut(self, i: int, start: int, stop: int) -> np.ndarray:
+        """Samples `start` to `stop` of a clip that was loaded before."""
+        if i in self.held:
+            return self.held[i][..., start:stop].copy()
+        try:
+            return np.array(np.load(self.known[i][1], mmap_mode="r")[..., start:stop])
+        except (OSError, ValueError, EOFError):  # gone, or torn since it was loaded
+            return self.load(i)[1][..., start:stop]
 
     def _encoded(self, i: int) -> bytes:
         try:

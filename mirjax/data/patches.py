@@ -37,6 +37,7 @@ class Clips:
       key: what the patches are called in a batch: `audio` or `representation`.
       time_axis: of the array: −1 for audio, 0 for a representation.
       fit: how a clip shorter than a patch is brought to its length: `repeat` or `zero`.
+      cut: clip number, first step, end → these steps, for clips that need not be read whole; None: of `read`.
     """
 
     read: Callable[[int], np.ndarray] = dataclasses.field(repr=False)
@@ -45,11 +46,15 @@ class Clips:
     key: str = "representation"
     time_axis: int = 0
     fit: str = "repeat"
+    cut: Callable[[int, int, int], np.ndarray] | None = dataclasses.field(default=None, repr=False)
 
     def patch(self, clip: int, start: int, length: int) -> np.ndarray:
         """`length` steps of a clip from `start` on; a shorter clip is repeated, or filled up with zeros."""
-        values = np.moveaxis(self.read(clip), self.time_axis, -1)
-        values = fit_length(values[..., start : start + length], length, self.fit)
+        if self.cut is None:
+            values = np.moveaxis(self.read(clip), self.time_axis, -1)[..., start : start + length]
+        else:
+            values = np.moveaxis(self.cut(clip, start, start + length), self.time_axis, -1)
+        values = fit_length(values, length, self.fit)
         return np.moveaxis(values, -1, self.time_axis)
 
     def batch(self, clips, starts, length: int, rows: int) -> dict[str, np.ndarray]:

@@ -74,7 +74,7 @@ class Fitting:
         def read(i):
             return patches.without_context(clips.read(i), context, self.patch, clips.time_axis)
 
-        return dataclasses.replace(clips, read=read, lengths=clips.lengths - before - after)
+        return dataclasses.replace(clips, read=read, cut=None, lengths=clips.lengths - before - after)
 
     def _without_last(self, hop: int | None) -> patches.Clips:
         """The clips as windows are cut of them: a hop shorter, so one window fewer, with `drop_last_window`."""

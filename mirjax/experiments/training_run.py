@@ -390,10 +390,22 @@ class Run(screening_run.Run):
             clip = tagger.set_level(heard.audio(i), experiment.level)
             return clip if length is None else fit_length(clip, length, experiment.fit)
 
+        peaks = {}  # of whole clips
+
+        def cut(i, start, stop):
+            if length is not None and heard.lengths[i] < length:
+                return audio(i)[..., start:stop]
+            piece = heard.piece(i, start, stop if length is None else min(stop, length))
+            if experiment.level == "none":
+                return piece
+            if i not in peaks:
+                peaks[i] = tagger.peak(heard.audio(i))
+            return piece / peaks[i] if peaks[i] > 0 else piece
+
         lengths = np.full(len(clips), length) if length else heard.lengths
         values, ahead = self.labels(clips).values, self._ahead(network, lengths)
         if isinstance(representation, Waveform) or not ahead:
-            return patches.Clips(audio, lengths, values, "audio", -1, experiment.fit)
+            return patches.Clips(audio, lengths, values, "audio", -1, experiment.fit, cut)
         key = (clips.name, representation)
         if key not in self._memory:
             self._memory = {key: _represent(representation, audio, len(clips), self.progress)}

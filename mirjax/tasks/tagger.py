@@ -2,7 +2,7 @@
 
 `load_tagger("weights/….npz").label(["song.wav"])` decodes the files at the network's sample rate, cuts them into
 windows of the length it was trained on, and averages what it says of them (or hears the whole song at once).
-Names: `Tagger`, `load_tagger`, `build`, `set_level`.
+Names: `Tagger`, `load_tagger`, `build`, `set_level`, `peak`.
 """
 
 import dataclasses
@@ -199,8 +199,13 @@ def set_level(audio: np.ndarray, level: str) -> np.ndarray:
     """
     if level not in ("none", "peak"):
         raise ValueError(f"level={level!r} is not one of none, peak")
-    peak = np.abs(audio).max() if level == "peak" else 0
-    return audio / peak if peak > 0 else audio
+    loudest = peak(audio) if level == "peak" else 0
+    return audio / loudest if loudest > 0 else audio
+
+
+def peak(audio: np.ndarray) -> np.floating:
+    """The largest sample, whatever its sign."""
+    return np.abs(audio).max()
 
 
 def build(name: str, n: int | None, num_outputs: int):

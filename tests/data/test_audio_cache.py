@@ -130,6 +130,33 @@ def test_cache_lost_while_running_is_decoded_anew(folder, tmp_path, decoded):
         clips.audio(0)
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("cached", [True, False])
+def test_pieces_are_cut_without_reading_the_clip(folder, tmp_path, decoded, monkeypatch, channels, cached):
+    """Oracle: slices of the whole clip; beyond its end there is nothing. A caller's piece is its own."""
+    clips, whole = load(folder, cache=tmp_path / "cache" if cached else None, channels=channels)
+    with monkeypatch.context() as patched:
+        patched.setattr(audio, "_read_cached", None)  # would read all of it
+        for start, stop in ((0, 10), (1000, 3000), (2990, 4000), (4000, 5000)):
+            piece = clips.piece(1, start, stop)
+            assert type(piece) is np.ndarray
+            assert_same([piece], [whole[1][..., start:stop]])
+            piece[:] = 7
+        assert_same([clips.piece(1, 0, 3000)], [whole[1]])
+    assert len(decoded) == 4
+
+
+@pytest.mark.parametrize("damage", ["lost", "torn", "empty"])
+def test_pieces_of_a_cache_damaged_while_running(folder, tmp_path, decoded, damage):
+    """Hand-worked: the clip is decoded anew, once."""
+    clips, whole = load(folder, cache=tmp_path / "cache")
+    for file in tmp_path.rglob("*.npy"):
+        file.unlink() if damage == "lost" else os.truncate(file, 300 if damage == "torn" else 0)
+    for _ in range(2):
+        assert_same([clips.piece(0, 5, 50)], [whole[0][5:50]])
+    assert len(decoded) == 5
+
+
 def test_full_disk_is_one_warning_and_goes_on_in_memory(folder, tmp_path, decoded, monkeypatch, recwarn):
     """Oracle: the run without a cache; the disk takes one file, then raises ENOSPC."""
     replace, written = os.replace, []

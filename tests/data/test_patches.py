@@ -1,5 +1,6 @@
 """Patches: batches that follow from the step alone, every window once, masks, and what is refused."""
 
+import dataclasses
 import subprocess
 import sys
 from collections import Counter
@@ -68,6 +69,22 @@ def test_audio_has_time_last():
     two = patches.Clips(lambda _: stereo, np.array([6]), np.array([0]), "audio", -1, "repeat")
     np.testing.assert_array_equal(two.patch(0, 2, 3), [[2, 3, 4], [-2, -3, -4]])
     np.testing.assert_array_equal(two.patch(0, 0, 8)[1], [0, -1, -2, -3, -4, -5, 0, -1])
+
+
+@pytest.mark.parametrize("fit", ["repeat", "zero"])
+def test_patches_of_clips_that_need_not_be_read_whole(fit):
+    """Oracle: patches of the same clips, read whole; within, at the end of and longer than a clip."""
+    whole, asked = clips(fit, key="audio"), []
+
+    def cut(clip, start, stop):
+        asked.append((clip, start, stop))
+        return whole.read(clip)[start:stop]
+
+    cutting = dataclasses.replace(whole, read=None, cut=cut)
+    places = [(1, 5, 4), (3, 0, 9), (0, 0, 20)]
+    for clip, start, length in places:
+        np.testing.assert_array_equal(cutting.patch(clip, start, length), whole.patch(clip, start, length))
+    assert asked == [(clip, start, start + length) for clip, start, length in places]
 
 
 def test_rows_beyond_the_clips_are_outside_the_mask():

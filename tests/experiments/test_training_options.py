@@ -147,12 +147,28 @@ def test_balanced_tags_weigh_their_positives(experiment):
     np.testing.assert_array_equal(rows, 1)
 
 
+@pytest.mark.parametrize("level", ["none", "peak"])
+@pytest.mark.parametrize("seconds", [None, 0.4, 0.7])
+def test_patches_of_audio_are_those_of_whole_clips(experiment, level, seconds):
+    """Oracle: patches of clips that are read whole, bit for bit; a clip as it is, cropped and repeated."""
+    study = experiment(hear="in_step", level=level, seconds=seconds)
+    run = training_run.Run(study, study.sources(), False)
+    clips = run.load()[0]
+    heard = run.patches_of(next(cell for cell in run.cells(clips) if cell.classifier == "trained"), clips)
+    assert heard.key == "audio"
+    for clip, start in ((0, 0), (3, 1000), (7, 4500)):
+        patch, whole = heard.patch(clip, start, 3000), dataclasses.replace(heard, cut=None).patch(clip, start, 3000)
+        assert patch.dtype == whole.dtype and np.array_equal(patch, whole)
+    if seconds != 0.4:  # the peak of a cropped clip may be in what is cropped
+        assert bool(np.abs(heard.patch(0, 0, 6000)).max() == 1) is (level == "peak")
+
+
 def test_worker_processes_change_nothing(experiment, tmp_path):
     """Oracle: the weights of a run without worker processes, bit for bit; another schedule gives others."""
     alone, helped, slower = tmp_path / "alone", tmp_path / "helped", tmp_path / "slower"
-    experiment().run(alone, progress=False)
-    experiment(workers=1).run(helped, progress=False)
-    experiment(schedule="cosine").run(slower, progress=False)
+    experiment(hear="in_step").run(alone, progress=False)
+    experiment(hear="in_step", workers=1).run(helped, progress=False)
+    experiment(hear="in_step", schedule="cosine").run(slower, progress=False)
     first, second, third = map(weights_of, (alone, helped, slower))
     assert all(np.array_equal(first[name], second[name]) for name in first)
     assert any(np.abs(first[name] - third[name]).max() > 1e-4 for name in first)
