@@ -45,6 +45,11 @@ class Checkpoints:
         self.folder = Path(folder).absolute()
         self.about = json.loads(json.dumps(about))
 
+    @property
+    def steps(self) -> list[int]:
+        """Numbers of the checkpoints that lie there, whole or damaged."""
+        return sorted(int(path.name) for path in self.folder.glob("[0-9]*") if path.name.isdecimal())
+
     @contextlib.contextmanager
     def _manager(self, *, saves: bool) -> Iterator:
         import orbax.checkpoint as ocp

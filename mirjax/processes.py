@@ -19,6 +19,7 @@ import contextlib
 import hashlib
 import os
 import queue
+import re
 import signal
 import socket
 import subprocess
@@ -294,6 +295,8 @@ def join(environment: Mapping[str, str], *, ask_jax: bool = False, timeout: floa
         if found.rank == 0:
             _check_port(address)
         settings = {"coordinator_address": address, "num_processes": found.count, "process_id": found.rank}
+    if (own := _slurm_devices(environment)) is not None:
+        settings["local_device_ids"] = own
     if found and NUMBER in environment:
         if not address:
             raise ValueError(f"{NUMBER}={found.count} but no {ADDRESS}; set it to HOST:PORT of process 0")
@@ -324,6 +327,24 @@ def join(environment: Mapping[str, str], *, ask_jax: bool = False, timeout: floa
             f"{ADDRESS}, {NUMBER} and {RANK}"
         ) from failure[0]
     return True
+
+
+def _slurm_devices(environment: Mapping[str, str]) -> list[int] | None:
+    """Which of the GPUs that it sees are a SLURM task's own; None where there is nothing to say.
+
+    JAX takes the one with the task's number on its node, which is none of those that `--gpus-per-task` leaves it, and
+    one of many where a node has a single task (jax-ml/jax issues 16788, 28194, 29669).
+    """
+    visible = len([name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name])
+    local, tasks = environment.get("SLURM_LOCALID"), environment.get("SLURM_STEP_TASKS_PER_NODE", "")
+    if NUMBER in environment or "JAX_LOCAL_DEVICE_IDS" in environment or not visible or local is None:
+        return None
+    count = max(map(int, re.findall(r"(\d+)(?:\(x\d+\))?", tasks)), default=1)
+    if "SLURM_GPUS_PER_TASK" in environment or count == 1 or visible == 1:
+        return list(range(visible))
+    each = max(1, visible // count)
+    start = int(local) * each % visible
+    return list(range(start, start + each))
 
 
 def _check_port(address: str) -> None:

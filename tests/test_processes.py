@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import pytest
 
 from mirjax import processes
@@ -344,6 +345,32 @@ def test_gpus_are_shared_out(visible, count, expected):
     shares = [processes._devices(rank, count, environment)["CUDA_VISIBLE_DEVICES"] for rank in range(count)]
     assert shares == expected
     assert processes._devices(0, 2, {"CUDA_VISIBLE_DEVICES": ""}) == {}
+
+
+TASK = {"SLURM_NTASKS": "8", "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_JOB_ID": "1"} | {
+    "SLURM_STEP_NODELIST": "n[1-2]", "SLURM_STEP_TASKS_PER_NODE": "4(x2)", "CUDA_VISIBLE_DEVICES": "0,1,2,3"
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, [1]),  # --gpus-per-node=4: each task sees all of its node's
+        ({"CUDA_VISIBLE_DEVICES": "0", "SLURM_GPUS_PER_TASK": "1"}, [0]),
+        ({"CUDA_VISIBLE_DEVICES": "4,5", "SLURM_GPUS_PER_TASK": "2"}, [0, 1]),
+        ({"SLURM_STEP_TASKS_PER_NODE": "2(x4)"}, [2, 3]),
+        ({"SLURM_STEP_TASKS_PER_NODE": "1(x8)", "SLURM_LOCALID": "0"}, [0, 1, 2, 3]),
+        ({"CUDA_VISIBLE_DEVICES": "0,1", "SLURM_LOCALID": "3"}, [1]),  # more tasks than GPUs
+        ({"CUDA_VISIBLE_DEVICES": ""}, None),  # no GPUs
+        ({"JAX_LOCAL_DEVICE_IDS": "3"}, None),  # set by hand
+    ],
+)
+def test_gpus_of_a_slurm_task(monkeypatch, variables, expected):
+    """Hand-worked: what JAX is told, of nodes with four GPUs; it joins nothing here."""
+    told = {}
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **settings: told.update(settings))
+    assert processes.join(TASK | variables)
+    assert told.get("local_device_ids") == expected and "num_processes" not in told
 
 
 def test_one_process_agrees_with_itself_and_counts_are_checked():

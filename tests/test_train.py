@@ -238,19 +238,20 @@ def same(first, second):
     )
 
 
-def test_interrupted_goes_on_bit_for_bit(tmp_path):
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+def test_interrupted_goes_on_bit_for_bit(tmp_path, parallel):
     """Oracle: the undisturbed run: weights, moments, averages, key, rule, best weights and curve."""
-    whole, best, rows = fitted()
+    whole, best, rows = fitted(parallel=parallel)
     told = []
     for stop_at in (1, 2, 7):  # within an epoch, at its end, later
         with pytest.raises(train.Interrupted, match="goes on"):
-            fitted(tmp_path / "run", stop_at=stop_at)
+            fitted(tmp_path / "run", stop_at=stop_at, parallel=parallel)
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    again, best_again, told = fitted(tmp_path / "run")
+    again, best_again, told = fitted(tmp_path / "run", parallel=parallel)
     assert same(again, whole) and same(best_again, best)
     kept = [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
     assert [{k: v for k, v in row.items() if k != "seconds"} for row in told] == kept[-len(told) :]
-    finished, also, none = fitted(tmp_path / "run")  # a finished run does nothing more
+    finished, also, none = fitted(tmp_path / "run", parallel=parallel)  # a finished run does nothing more
     assert same(finished, whole) and same(also, best) and none == []
 
 

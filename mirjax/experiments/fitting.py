@@ -13,7 +13,7 @@ import logging
 import jax
 import numpy as np
 
-from mirjax import checkpoint, config, optimisers, rules, train
+from mirjax import checkpoint, config, optimisers, processes, rules, train
 from mirjax.config import UsageError
 from mirjax.data import patches
 from mirjax.experiments import curves, recipes
@@ -195,9 +195,12 @@ class Fitting:
         best = train.Best(step.host(state.variables), np.float32(train.worst(experiment.monitor)), np.int32(0))
         folder = self.run_.folder / "checkpoints" / name
         checkpoints = checkpoint.Checkpoints(folder, self._about(chosen, valid, epochs, batches.batch_size))
+        # Hosts that do not share the folder would train from different states, or wait for each other for ever.
+        processes.agree(str(checkpoints.steps), f"what is in {folder}")
         if (found := checkpoints.restore({"state": host, "best": best})) is not None:
             state, best = step.place(found["state"]), found["best"]
             _log.info("%s goes on from step %d", name, int(found["state"].step))
+        processes.agree("new" if found is None else str(int(found["state"].step)), f"the checkpoint read from {folder}")
         begun, total = int(step.host(state.step)), epochs * batches.steps_per_epoch
         curve = curves.CurveWriter(self.run_.folder, name, begun, experiment.tensorboard, self.first)
         self.earlier += curve.earlier
