@@ -5,7 +5,9 @@ import re
 from pathlib import Path
 
 import librosa
+import numpy as np
 import pytest
+import soundfile
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "librosa.md").read_text(encoding="utf-8")
@@ -111,10 +113,12 @@ def test_examples_of_training_run(tmp_path, monkeypatch):
     """Oracle: the page: records of the network and its baselines, a tagger with the eight rhythms, a finite loss."""
     page = (DOCS / "training.md").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
+    soundfile.write("song.wav", np.sin(np.arange(100_000) / 9), 12_000)
     scope = {}
     for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         exec(compile(code, "docs/training.md", "exec"), scope)
-    assert {record["architecture"] for record in scope["records"]} == {"temporal", "mfcc", "majority", "chance"}
+    assert {record["architecture"] for record in scope["records"]} == {scope["network"], "mfcc", "majority", "chance"}
+    assert {*scope["by_windows"], *scope["at_once"]} <= {*scope["tagger"].names}
     assert len(scope["tagger"].names) == 8 and 0 < float(scope["metrics"]["loss"]) < 20
 
 

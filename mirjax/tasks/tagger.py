@@ -68,11 +68,14 @@ class Tagger:
           whole: hear each clip at once (a network of variable length); the tagger's own when None.
 
         Raises:
-          ValueError: no clips, a hop that is not above 0, or clips that the network cannot take (by number).
+          ValueError: no clips, a hop that is not above 0, clips that the network cannot take (by number), or whole
+            clips for a network of one length.
         """
         hop, whole = self.hop if hop is None else hop, self.whole if whole is None else whole
         if hop is not None and not hop > 0:
             raise ValueError(f"hop={hop} must be a number of seconds above 0")
+        if whole and not self.task.model.is_variable:
+            raise ValueError("whole=True: this network does not mask padding; leave it out, and it hears windows")
         clips = [np.asarray(clip, np.float32) for clip in clips]
         if not clips or not all(clip.size for clip in clips):
             raise ValueError("there are no clips, or one without samples; give at least one, of at least a sample")
