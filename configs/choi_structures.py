@@ -1,8 +1,9 @@
 """Choi's taggers of 29 s: convolution over time, over time and frequency, and a recurrent net on top.
 
 Sources: K. Choi et al., ISMIR 2016 (music_tagger_cnn), ICASSP 2017 (k1c2, k2c2 and CRNN at five sizes), ISMIR 2017
-(compact_cnn); the structures as his tutorial (arXiv 2017) spells them: c1-p1-c1-p1-d1-d1-d1 is conv1d, (c2-p2)×5-d1 are
-k2c2 and music_tagger_cnn, c2-p2-c2-p2-r1-r2-d1 is music_tagger_crnn. `choi_singing` and `choi_chroma` have the others.
+(compact_cnn); structures of his tutorial (arXiv 2017): c1-p1-c1-p1-d1-d1-d1 is conv1d, (c2-p2)×3-d2 stands for k2c2
+and music_tagger_cnn, which have five such layers and one dense, c2-p2-c2-p2-r1-r2-d1 for music_tagger_crnn, which has
+four. `choi_singing` and `choi_chroma` have the others.
 
     python launch.py run choi_structures data=songs.csv
     python launch.py run choi_structures data=songs.csv \\

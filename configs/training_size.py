@@ -19,7 +19,7 @@ Clips of one class each (`labels=one`, the default) are judged by accuracy.
 Time: 18 trainings, meant for a GPU; architectures=at_scale_spectrogram n=2 epochs=20 is for a laptop.
 Expected (1.2 million songs, ROC-AUC % / PR-AUC % / √MSE): waveform 100k 90.27 / 52.76 / .1554, 500k 91.16 / 56.42 /
 .1504, a million 92.50 / 61.20 / .1465; spectrogram 90.14 / 52.67 / .1542, 91.61 / 58.18 / .1493, 92.17 / 59.92 / .1473:
-the waveform is ahead with the most songs only.
+the waveform is ahead in all three with the most songs, in both areas by a hair with the fewest, and behind between.
 """
 
 from mirjax.experiments.scale import ScaleStudy

@@ -278,15 +278,15 @@ def stop_early(
 def divide_on_plateau(
     monitor: str = "valid_loss",
     rates: tuple[float, ...] = (0.01, 0.002, 0.0004, 0.00008, 0.000016),
-    patience: int = 3,
+    patience: int = 4,
     *,
     mode: str | None = None,
 ) -> Rule:
     """Go through a list of rates, to the next at the `patience`-th epoch in a row without improvement, then stop.
 
     The best value starts anew with each rate, for the author trains once for each; that he begins each time with the
-    best weights is the loop's part (`train.fit(…, back_to_best=True)`). His `patience=3` is 4 here: Keras 1 ends one
-    epoch later than it says.
+    best weights is the loop's part (`train.fit(…, back_to_best=True)`). His `patience=3` is 4 here: Keras 1 ends an
+    epoch later.
 
     Args:
       monitor: metric.

@@ -296,7 +296,10 @@ class Training(Experiment):
         )
 
     def smoke(self) -> "Training":
-        """The same study, tiny: an architecture (or what `begin_with` needs), seed, fold, two epochs, embedded data."""
+        """The same study, tiny: an architecture (or what `begin_with` needs), seed, fold, two epochs, embedded data.
+
+        Classes are taken as tags where the study has tags; windows, of which a clip has many, give way to one patch each.
+        """
         chosen = (*self.begin_with, *self.beginners) or self.architectures[:1]
         return dataclasses.replace(
             self,
@@ -307,8 +310,8 @@ class Training(Experiment):
             folds=("0",),
             protocol="auto",
             group=None,
-            labels="one",
-            monitor=self.monitor if self.labels == "one" else "valid_loss",
+            labels="one" if self.labels == "values" else self.labels,
+            monitor=self.monitor if self.labels != "values" else "valid_loss",
             seconds=12.0,
             patches="random",
             hop=None,
