@@ -168,22 +168,24 @@ class RankReport:
         return [*lines, ""] + ([f"Not on all data sets: {', '.join(lacking)}.", ""] if lacking else [])
 
     def _gains(self) -> list[str]:
-        """A table of what training made of every data set, beside the last untrained method of each."""
+        """A table of what training made of every data set, beside all untrained methods that any of them has."""
+        methods = list(dict.fromkeys(name for found in self.sets for name in found.untrained))
         header = ["data set", "networks", "trained seeds", "halves agree", "ceiling", "test clips", "trained, median"]
-        header += ["better trained", "gain", "over"]
-        lines = ["| " + " | ".join(header) + " |", "|:--" + "|--:" * (len(header) - 2) + "|:--|"]
+        header += methods
+        lines = ["| " + " | ".join(header) + " |", "|:--" + "|--:" * (len(header) - 1) + "|"]
         for found in self.sets:
-            accuracy, method = found.trained.means, list(found.untrained)[-1:]
-            gains = [accuracy - found.untrained[name] for name in method]
+            accuracy = found.trained.means
+            gains = [accuracy - found.untrained[name] if name in found.untrained else None for name in methods]
             ceiling = (None, None) if found.ceiling is None else (found.ceiling.halves, found.ceiling.perfect)
             num_seeds = found.trained.values.shape[1]
             cells = [found.name, len(accuracy), num_seeds, *map(_number, ceiling), found.num_clips]
-            cells += [f"{100 * np.median(accuracy):.1f}", *(f"{np.sum(gain > 0)}" for gain in gains)]
-            cells += [*(f"{100 * gain.mean():+.1f}" for gain in gains), *method]
-            lines.append("| " + " | ".join([*map(str, cells), *["–"] * (len(header) - len(cells))]) + " |")
+            cells += [f"{100 * np.median(accuracy):.1f}"]
+            cells += ["–" if each is None else f"{100 * each.mean():+.1f} ({np.sum(each > 0)})" for each in gains]
+            lines.append("| " + " | ".join(map(str, cells)) + " |")
         told = (
-            "What training gained, in points of accuracy on the test clips, over the same networks untrained, and how "
-            "well two halves of the trained seeds rank networks alike (no method can be expected above the ceiling):"
+            "How well halves of the trained seeds rank networks alike (no method can be expected above the ceiling), "
+            "and what training gained over the same networks untrained, as each method reads them: mean points of "
+            "accuracy on the test clips (in brackets the networks that are better trained):"
         )
         return [told, "", *lines, ""]
 

@@ -298,7 +298,7 @@ class Training(Experiment):
     def smoke(self) -> "Training":
         """The same study, tiny: an architecture (or what `begin_with` needs), seed, fold, two epochs, embedded data.
 
-        Classes are taken as tags where the study has tags; windows, of which a clip has many, give way to one patch each.
+        Classes are taken as tags where the study has tags; windows give way to one patch a clip.
         """
         chosen = (*self.begin_with, *self.beginners) or self.architectures[:1]
         return dataclasses.replace(
