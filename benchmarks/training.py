@@ -7,12 +7,15 @@ step     forward, backward and an update by SGD of a small VGG tagger: four 3×3
          channels_last, in the usual order (convolution, ReLU, pooling) and with pooling first
 pool     max-pooling and its derivative alone
 input    convolution of one channel with its derivatives by kernel and by input, as below a learnt normalisation
-loader   training through the loader (random patches of 64 clips of 29 s in memory, made by its threads while the step
-         runs) against steps on one batch that is there; patches of log-mels, and of audio that is heard in the step.
+loader   training through the loader (random patches, made by its threads while the step runs) against steps on one
+         batch that is there; patches of log-mels and of audio that is heard in the step, of 64 clips of 29 s in memory,
+         and of audio of 32 clips of four minutes in the cache of decoded files.
          All of it shares the core, so the ratio is what making batches costs and waiting for them
-devices  the step on 1, 2, 4 and 8 fake devices of this core, by jit and by pmap, each in a process of its own
+devices  the step on 1, 2, 4 and 8 fake devices of this core (of the processor, whatever else there is), by jit and by
+         pmap, each in a process of its own
 compile  processor seconds of the first step, and of the process until its end, without and with JAX's cache
-memory   growth of VmHWM over one step, above weights and batch, in a process of its own
+memory   growth of VmHWM (of an accelerator: of its peak in use) over one step, above weights and batch, in a process of
+         its own
 
 Contenders start from the same weights and batches, and the losses of their first steps must agree. On an accelerator
 times are those of the clock, bfloat16 is a contender, and torch takes no part unless it has the accelerator as well.
@@ -36,6 +39,7 @@ from _measure import alternate, peak_growth, pin, print_table, ratio
 
 BATCH, BANDS, TAGS, RATE = 16, 96, 50, 0.05
 NETWORKS = ((376, 32, False), (188, 64, False), (376, 32, True))  # frames, filters, batch normalisation
+SAMPLE_RATE = 12_000  # of LogMel()
 TARGETS = {"default": 1.1, "channels_last": 0.85}
 TOLERANCE = 1e-4
 GEMM_SIZE = 1024
@@ -225,9 +229,34 @@ def over(times, name, kind=None):
     return ratio(getattr(times[name], kind) / getattr(times["mirjax"], kind)) if name in times else "–"
 
 
-def measure_step(rounds):
+def product(dtype):
+    """A matrix product in a type, of a size at which it is near the device's peak."""
     import jax
     import numpy as np
+
+    size = gemm_size()
+    square = jax.numpy.asarray(np.random.default_rng(0).standard_normal((size, size), np.float32), dtype)
+    multiply = jax.jit(functools.partial(jax.numpy.matmul, precision="highest"))
+    return lambda: multiply(square, square).block_until_ready()
+
+
+def share_of_product(times, work, name, dtype):
+    """The arithmetic of a step over that of a matrix product in the same time."""
+    if name not in times:
+        return "–"
+    seconds, of_product = (getattr(times[each], clock()) for each in (name, f"product, {dtype}"))
+    return f"{work / seconds / (2e-9 * gemm_size() ** 3 / of_product):.0%}"
+
+
+def gemm_size():
+    """Rows of a matrix whose square keeps the device busy."""
+    import jax
+
+    return GEMM_SIZE if jax.default_backend() == "cpu" else 8 * GEMM_SIZE
+
+
+def measure_step(rounds):
+    import jax
 
     from mirjax.models import layers
 
@@ -239,9 +268,8 @@ def measure_step(rounds):
         for name, values in losses.items():
             error = max(abs(a - b) / b for a, b in zip(values, losses["mirjax"], strict=True))
             assert name == "bfloat16" or error <= TOLERANCE, f"{name}: losses differ by {error:.1e}"
-        square = jax.device_put(np.random.default_rng(0).standard_normal((GEMM_SIZE, GEMM_SIZE), np.float32))
-        multiply = jax.jit(functools.partial(jax.numpy.matmul, precision="highest"))
-        functions["product"] = lambda: multiply(square, square).block_until_ready()  # noqa: B023
+        kinds = {"mirjax": "float32", "bfloat16": "bfloat16"}
+        functions |= {f"product, {dtype}": product(dtype) for name, dtype in kinds.items() if name in functions}
         times = alternate(functions, rounds=rounds)
 
         learner = task(*settings[1:])
@@ -249,7 +277,7 @@ def measure_step(rounds):
             jax.eval_shape(lambda rows: learner.init(jax.random.key(0), rows), batch(settings[0], 1))  # noqa: B023
         work = 3 * 2e-9 * BATCH * sum(counted)  # forward, by the kernels and by the inputs
         seconds = getattr(times["mirjax"], clock())
-        share = work / seconds / (2e-9 * GEMM_SIZE**3 / getattr(times["product"], clock()))
+        shares = [share_of_product(times, work, *pair) for pair in kinds.items()]
         figures = {name: getattr(times[name], clock()) / seconds for name in TARGETS if name in times}
         missed = [f"{name} {figure:.2f}" for name, figure in figures.items() if figure < TARGETS[name]]
         others = ("default", "channels_last", "default, pool first", "channels_last, pool first", "stock", "bfloat16")
@@ -258,15 +286,15 @@ def measure_step(rounds):
                 title(*settings),
                 f"{1e3 * seconds:.0f}",
                 f"{work / seconds:.0f}",
-                f"{share:.0%}",
+                *shares,
                 *(over(times, name) for name in others),
                 over(times, "default", "wall"),
                 "missed: " + ", ".join(missed) if missed else "met" if figures else "–",
             ]
         )
     print_table(
-        "step|ms|GFLOP/s|of GEMM|× default|× channels_last|× default, pool first|× channels_last, pool first|× stock|"
-        "× bfloat16|× default, wall|≥ 1.1, ≥ 0.85".split("|"),
+        "step|ms|GFLOP/s|of GEMM|bfloat16: of GEMM|× default|× channels_last|× default, pool first|"
+        "× channels_last, pool first|× stock|× bfloat16|× default, wall|≥ 1.1, ≥ 0.85".split("|"),
         rows,
     )
 
@@ -280,7 +308,10 @@ def torch_derivative(function, arrays, layout=None):
     weights = torch.ones_like(function(*tensors))
 
     def run():
-        return [each.cpu() for each in torch.autograd.grad(function(*tensors), tensors, weights)]
+        gradients = torch.autograd.grad(function(*tensors), tensors, weights)
+        if torch_device() == "cuda":
+            torch.cuda.synchronize()
+        return gradients
 
     return run
 
@@ -307,7 +338,8 @@ def compare_derivatives(ours, stock, theirs, arrays, to_torch, rounds):
 
         for name, layout in (("default", None), ("channels_last", torch.channels_last)):
             functions[name] = torch_derivative(theirs, turn(arrays, to_torch), layout)
-            found[name] = turn(functions[name](), [np.argsort(order) for order in to_torch])
+            gradients = [each.cpu() for each in functions[name]()]
+            found[name] = turn(gradients, [np.argsort(order) for order in to_torch])
     for name, gradients in found.items():
         for a, b in zip(gradients, wanted, strict=True):
             error = float(np.abs(np.asarray(a) - b).max() / np.abs(b).max())
@@ -371,30 +403,55 @@ def measure_input(rounds):
     print_table("input|ms|× stock|× default|× channels_last".split("|"), lines)
 
 
+def loader_clips(folder):
+    """(name, clips) of which the loader cuts patches; those of files only where something decodes them."""
+    import importlib.util
+    from pathlib import Path
+
+    import numpy as np
+
+    from mirjax.data import audio, dataset, patches
+
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, (64, TAGS)).astype(np.float32)
+    for name, shape in (("representation", (1376, BANDS)), ("audio", (352_256,))):
+        arrays = [rng.standard_normal(shape, np.float32) for _ in range(64)]
+        axis = -1 if name == "audio" else 0
+        yield name, patches.Clips(arrays.__getitem__, np.full(64, shape[0]), labels, name, axis)
+    if importlib.util.find_spec("soundfile") is None:
+        return
+    import soundfile
+
+    for i in range(32):
+        path = Path(folder, "clips", str(i % 2), f"{i:02}.wav")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, 0.1 * rng.standard_normal(240 * SAMPLE_RATE), SAMPLE_RATE)
+    source = dataset.open_source(Path(folder, "clips"))
+    clips = audio.load_clips(source, sample_rate=SAMPLE_RATE, cache=Path(folder, "cache"), progress=False)
+    yield "audio of cached files", patches.Clips(clips.audio, clips.lengths, labels[:32], "audio", -1, cut=clips.piece)
+
+
 def measure_loader(rounds):
     import numpy as np
 
     from mirjax.data import patches
 
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 2, (64, TAGS)).astype(np.float32)
     lines = []
-    for key, shape, axis in (("representation", (1376, BANDS), 0), ("audio", (352_256,), -1)):
-        arrays = [rng.standard_normal(shape, np.float32) for _ in range(64)]
-        clips = patches.Clips(arrays.__getitem__, np.full(64, shape[0]), labels, key, axis)
-        for settings in NETWORKS[:2]:
-            steps = settings[0] if key == "representation" else (settings[0] - 1) * 256
-            batches = patches.TrainingBatches(clips, np.arange(64), BATCH, steps)
-            numbers = itertools.count()
-            functions = {
-                "step": mirjax_step(*settings, stream=itertools.repeat(batches[0]))[0],
-                "loop": mirjax_step(*settings, stream=batches.iterate())[0],
-                "batch": lambda batches=batches, numbers=numbers: batches[next(numbers)],
-            }
-            times = alternate(functions, rounds=rounds, least=4)  # steps enough to empty what was made ahead
-            step, loop = (times[name].wall for name in ("step", "loop"))
-            figures = [f"{1e3 * seconds:.1f}" for seconds in (times["batch"].cpu, step, loop)]
-            lines.append([f"{title(*settings)}, {key}", *figures, ratio(loop / step)])
+    with tempfile.TemporaryDirectory() as folder:
+        for name, clips in loader_clips(folder):
+            for settings in NETWORKS[:2]:
+                steps = settings[0] if clips.time_axis == 0 else (settings[0] - 1) * 256
+                batches = patches.TrainingBatches(clips, np.arange(len(clips.lengths)), BATCH, steps)
+                numbers = itertools.count()
+                functions = {
+                    "step": mirjax_step(*settings, stream=itertools.repeat(batches[0]))[0],
+                    "loop": mirjax_step(*settings, stream=batches.iterate())[0],
+                    "batch": lambda batches=batches, numbers=numbers: batches[next(numbers)],
+                }
+                times = alternate(functions, rounds=rounds, least=4)  # steps enough to empty what was made ahead
+                step, loop = (times[name].wall for name in ("step", "loop"))
+                figures = [f"{1e3 * seconds:.1f}" for seconds in (times["batch"].cpu, step, loop)]
+                lines.append([f"{title(*settings)}, {name}", *figures, ratio(loop / step)])
     print_table("loader|batch, ms of the processor|step, ms|through the loader, ms|× step".split("|"), lines)
 
 
@@ -446,13 +503,33 @@ def child_memory(given):
         run = stock_step(settings[0], params)
     elif name != "mirjax":
         run = torch_step(settings[0], params, name == "channels_last", False)
-    print(peak_growth(run))
+    print(device_growth(run, name) or peak_growth(run))
+
+
+def device_growth(run, name):
+    """As `peak_growth`, of an accelerator's memory; None on the processor."""
+    import jax
+
+    if jax.default_backend() == "cpu":
+        return None
+    if name in ("mirjax", "stock"):
+        device = jax.devices()[0]
+        before = device.memory_stats()["bytes_in_use"]
+        run()
+        return (device.memory_stats()["peak_bytes_in_use"] - before) / 1e6
+    import torch
+
+    run()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    run()
+    return (torch.cuda.max_memory_allocated() - before) / 1e6
 
 
 def child(kind, given, devices=1, cache=None):
     """What a measurement in a process of its own prints."""
     flags = f"--xla_force_host_platform_device_count={devices}"
-    environment = os.environ | {"XLA_FLAGS": flags}
+    environment = os.environ | {"XLA_FLAGS": flags} | ({"JAX_PLATFORMS": "cpu"} if kind == "devices" else {})
     if cache:
         names = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
         environment |= dict(zip(names, (cache, "0"), strict=True)) | {"JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
@@ -480,6 +557,7 @@ def main():
         import torch
 
         torch.set_num_threads(options.threads)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # ours are float32 throughout
     for i, name in enumerate(chosen, start=1):
         print(f"{i}/{len(chosen)} {name}", file=sys.stderr, flush=True)
         globals()[f"measure_{name}"](options.rounds)

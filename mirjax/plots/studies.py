@@ -165,6 +165,9 @@ def plot_batchnorm(panels, path) -> None:
     canvas.save(figure, path)
 
 
+_IN_A_ROW = 4  # panels of correlations
+
+
 def plot_rank_scatter(sets, path) -> None:
     """Trained against untrained accuracy of every network, a panel a data set.
 
@@ -198,10 +201,15 @@ def plot_rank_correlations(sets, path) -> None:
         path: PNG to write.
     """
     names = list(dict.fromkeys(each.name for found in sets for each in found.methods))
-    figure = Figure(figsize=(2.2 + 2.6 * len(sets), 0.8 + 0.28 * len(names)), layout="constrained", dpi=200)
+    columns = min(len(sets), _IN_A_ROW)
+    rows = -(-len(sets) // columns)
+    size = (2.2 + 2.6 * columns, (0.8 + 0.28 * len(names)) * rows)
+    figure = Figure(figsize=size, layout="constrained", dpi=200)
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, len(sets), squeeze=False, sharey=True)[0]
-    for axis, found in zip(axes, sets, strict=True):
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for axis in axes[len(sets) :]:
+        axis.set_axis_off()
+    for axis, found in zip(axes, sets, strict=False):
         by_name = {each.name: each.spearman for each in found.methods}
         for row, name in enumerate(names):
             interval = by_name.get(name)

@@ -13,6 +13,7 @@ from mirjax.models import space
 ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "benchmarks" / "rank_correlation.csv"
 PAGE = (ROOT / "docs" / "rank_correlation.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,20 @@ def test_the_page_says_what_the_table_holds(values):
         assert [float(n) for n in numbers[: len(sets) + 1]] == pytest.approx([*expected, np.mean(expected)], abs=0.0051)
         told += 1
     assert told >= 10
+
+
+def test_the_prose_says_what_the_tables_say():
+    """Oracle: the page's tables; README and the page tell the best method's correlations, set by set."""
+    lines = {line.split(" | ")[0].strip("| "): re.findall(r"-?\d+\.\d+", line) for line in PAGE.splitlines()}
+    summary = PAGE.split("\nSpearman's correlation with trained accuracy;")[1]
+    count = summary.split("\n\n")[1].splitlines()[0].count("|") - 5
+    expected = lines["svm (standardised)"][:count]
+    for text, begin in ((README, "correlates with the trained one by"), (PAGE, "Untrained accuracy ranks 60 networks")):
+        said = re.findall(r"\b\d\.\d\d\b", text.split(begin)[1])[:count]
+        assert said == expected, begin
+    means = [lines[name][count] for name in ("gradient_norm", "snip", "synflow", "naswot")]
+    lowest, highest = re.search(r"average (\S+) to (\d\.\d\d)", README).groups()
+    assert [lowest.replace("−", "-"), highest] == [min(means, key=float), max(means, key=float)]
 
 
 @pytest.mark.slow
