@@ -214,9 +214,14 @@ def _devices(rank: int, count: int, environment: Mapping[str, str]) -> dict[str,
         there = [str(number) for number in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
     if not there:
         return {}
+    return {"CUDA_VISIBLE_DEVICES": ",".join(_block(there, rank, count))}
+
+
+def _block(there: Sequence, rank: int, count: int) -> list:
+    """What one of so many processes gets of what is there: a block, one at least."""
     each = max(1, len(there) // count)
     start = rank * each % len(there)
-    return {"CUDA_VISIBLE_DEVICES": ",".join(there[start : start + each])}
+    return list(there[start : start + each])
 
 
 # ── a worker ──────────────────────────────────────────────────────────────────────────────────────
@@ -342,9 +347,7 @@ def _slurm_devices(environment: Mapping[str, str]) -> list[int] | None:
     count = max(map(int, re.findall(r"(\d+)(?:\(x\d+\))?", tasks)), default=1)
     if "SLURM_GPUS_PER_TASK" in environment or count == 1 or visible == 1:
         return list(range(visible))
-    each = max(1, visible // count)
-    start = int(local) * each % visible
-    return list(range(start, start + each))
+    return _block(range(visible), int(local), count)
 
 
 def _check_port(address: str) -> None:
